@@ -1,0 +1,1 @@
+//! Attribute-based encryption (FABEO over BLS12-381) as a key encapsulation mechanism

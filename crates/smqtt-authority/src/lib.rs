@@ -1,0 +1,1 @@
+//! The SMQTT key authority: register, certificates, attribute keys, enrolment

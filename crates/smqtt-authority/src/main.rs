@@ -1,0 +1,2 @@
+//! The smqtt-authority daemon.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The smqtt-broker daemon.
+fn main() {}

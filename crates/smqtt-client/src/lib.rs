@@ -1,0 +1,1 @@
+//! The asynchronous SMQTT client: connect, publish sealed, subscribe verified, enrol

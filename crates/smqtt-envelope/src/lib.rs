@@ -1,0 +1,1 @@
+//! Seal and open SMQTT envelopes: key frames, content keys, sequence windows

@@ -1,0 +1,1 @@
+//! Identities of SMQTT: certificates, the device bundle on disk, TLS configurations

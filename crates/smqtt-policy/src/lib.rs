@@ -1,0 +1,1 @@
+//! Attributes and the policy language of SMQTT: parse, normalise, evaluate, explain

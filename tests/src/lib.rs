@@ -1,0 +1,1 @@
+//! End-to-end suites that start the real programs.
