@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Passes the tests: installs what they need, runs them all, ends with one line that counts them.
+#
+#   scripts/test.sh            everything
+#   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
+#
+# Needs a Rust toolchain and a C compiler. mosquitto and its clients come from Debian's packages, paho-mqtt
+# from PyPI into target/test-venv. Where there is no package manager, the tests that need them are skipped:
+# said loudly, and counted as skipped.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+pattern=${1:-}
+
+loud() { printf '\n!!! %s\n\n' "$*" >&2; }
+
+# ---------------------------------------------------------------- third-party clients
+
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+have_mosquitto() { command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null; }
+PATH=$PATH:/usr/sbin # where Debian puts mosquitto
+export PATH
+
+if ! have_mosquitto && command -v apt-get >/dev/null; then
+  echo "installing mosquitto and mosquitto-clients"
+  as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+    'apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients' >/dev/null || true
+fi
+
+venv=target/test-venv
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
+  if command -v python3 >/dev/null; then
+    echo "installing paho-mqtt into $venv"
+    mkdir -p target
+    { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check 'paho-mqtt>=2.1,<3'; } || true
+  fi
+fi
+
+# Tests that need a third-party program live under a module of that program's name, so that they can be left out.
+skip=()
+if ! have_mosquitto; then
+  loud "SKIPPED: mosquitto, mosquitto_pub and mosquitto_sub are not installed: every test with 'with_mosquitto' in its name is left out"
+  skip+=(with_mosquitto)
+fi
+if "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
+  SMQTT_TEST_PYTHON=$PWD/$venv/bin/python; export SMQTT_TEST_PYTHON
+else
+  loud "SKIPPED: paho-mqtt is not installed: every test with 'with_paho' in its name is left out"
+  skip+=(with_paho)
+fi
+
+# ---------------------------------------------------------------- run
+
+export SMQTT_TEST_SH=1 # a missing third-party program is then an error of this script, not a reason to pass
+cargo test --workspace --no-run --locked || exit 1
+target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+SMQTT_BIN_DIR=$target/debug; export SMQTT_BIN_DIR
+
+log=$(mktemp); trap 'rm -f "$log"' EXIT
+failed_runs=0
+
+if cargo nextest --version >/dev/null 2>&1; then
+  filter='all()'
+  for name in ${skip[@]+"${skip[@]}"}; do filter="$filter - test($name)"; done
+  [ -n "$pattern" ] && filter="($filter) & test($pattern)"
+  cargo nextest run --workspace --locked --no-fail-fast --no-tests pass -E "$filter" 2>&1 | tee -a "$log"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || failed_runs=$((failed_runs + 1))
+else
+  args=()
+  for name in ${skip[@]+"${skip[@]}"}; do args+=(--skip "$name"); done
+  cargo test --workspace --locked --no-fail-fast --lib --bins --tests -- ${pattern:+"$pattern"} ${args[@]+"${args[@]}"} 2>&1 | tee -a "$log"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || failed_runs=$((failed_runs + 1))
+fi
+# Doctests are programs that a reader copies: they have to run.
+cargo test --workspace --locked --no-fail-fast --doc -- ${pattern:+"$pattern"} 2>&1 | tee -a "$log"
+[ "${PIPESTATUS[0]}" -eq 0 ] || failed_runs=$((failed_runs + 1))
+
+# ---------------------------------------------------------------- one line for all runners
+
+count() { # WORD: the sum of 'N WORD' over the runners' closing lines
+  sed 's/\x1b\[[0-9;]*m//g' "$log" \
+    | grep -E '^ *Summary \[|^test result:' \
+    | grep -oE "[0-9]+ $1" | awk '{ sum += $1 } END { print sum + 0 }'
+}
+passed=$(count passed) failed=$(count failed) skipped=$(($(count skipped) + $(count ignored)))
+if [ -z "$pattern" ] && [ "${#skip[@]}" -gt 0 ]; then
+  loud "left out for want of third-party programs: ${skip[*]}"
+  [ "$skipped" -gt 0 ] || skipped=$(count 'filtered out')
+fi
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed_runs" -eq 0 ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
