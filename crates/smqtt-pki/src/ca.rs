@@ -1,0 +1,267 @@
+//! Issuing certificates.
+
+use core::time::Duration;
+
+use rand::CryptoRng;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use zeroize::Zeroizing;
+
+use crate::signer::RcgenKey;
+use crate::{
+    CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Serial, TrustAnchor, Validity,
+    certificates_to_pem,
+};
+
+/// A certificate authority: a root certificate and its key, ECDSA P-256. The key is erased when dropped.
+///
+/// Every certificate carries key usage, extended key usage, subject and authority key identifiers and basic
+/// constraints as RFC 5280 §4.2.1 asks, so that OpenSSL, rustls and embedded stacks take it.
+pub struct CertificateAuthority {
+    key: IdentityKey,
+    anchor: TrustAnchor,
+}
+
+/// A certificate that was just issued.
+#[derive(Clone, Debug)]
+pub struct IssuedCertificate {
+    /// End entity first, then what a peer needs to verify it. A server's chain ends with the root, so that a client
+    /// which knows only the root's fingerprint can find it; a device's leaves the root out.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The end entity's serial number.
+    pub serial: Serial,
+    /// When the end entity's certificate is valid: as asked for, but within the root's own validity.
+    pub validity: Validity,
+}
+
+impl IssuedCertificate {
+    /// The chain as PEM text.
+    #[must_use]
+    pub fn chain_pem(&self) -> String {
+        certificates_to_pem(&self.chain)
+    }
+
+    /// The end entity's fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.chain.first().map_or(&[][..], AsRef::as_ref))
+    }
+}
+
+/// The most names that a server certificate carries.
+const MAX_HOSTS: usize = 64;
+
+impl CertificateAuthority {
+    /// A new authority: a new key and a self-signed root certificate with the given common name.
+    ///
+    /// # Errors
+    /// [`Error::AuthorityName`] unless the name is 1 to 64 printable characters.
+    pub fn create<R: CryptoRng + ?Sized>(
+        name: &str,
+        validity: Validity,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        if name.trim().is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control)
+        {
+            return Err(Error::AuthorityName(name.chars().take(80).collect()));
+        }
+        let key = IdentityKey::generate(rng);
+        let mut params = params(name, Serial::random(rng), validity);
+        // One intermediate may stand between the root and devices, should the root ever go offline.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let root = params.self_signed(&RcgenKey(&key)).map_err(refused)?;
+        Ok(Self {
+            key,
+            anchor: TrustAnchor::new(root.into())?,
+        })
+    }
+
+    /// Loads an authority from its key (PKCS#8) and root certificate, both PEM.
+    ///
+    /// # Errors
+    /// [`Error::PrivateKey`], [`Error::KeyMismatch`], and those of [`TrustAnchor::from_pem`].
+    pub fn load(key_pem: &str, root_pem: &[u8]) -> Result<Self, Error> {
+        let key = IdentityKey::from_pem(key_pem)?;
+        let anchor = TrustAnchor::from_pem(root_pem)?;
+        key.check_certificate(anchor.root())?;
+        Ok(Self { key, anchor })
+    }
+
+    /// The private key as PKCS#8 in PEM form, for a file of mode 0600.
+    ///
+    /// # Errors
+    /// As [`IdentityKey::to_pem`].
+    pub fn key_pem(&self) -> Result<Zeroizing<String>, Error> {
+        self.key.to_pem()
+    }
+
+    /// The root certificate as a trust anchor.
+    #[must_use]
+    pub fn trust_anchor(&self) -> &TrustAnchor {
+        &self.anchor
+    }
+
+    /// The root certificate as PEM.
+    #[must_use]
+    pub fn root_pem(&self) -> String {
+        certificates_to_pem(core::slice::from_ref(self.anchor.root()))
+    }
+
+    /// The root certificate's fingerprint: what devices pin.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.anchor.fingerprint()
+    }
+
+    /// Issues a device's certificate: common name `id`, URI `urn:smqtt:device:<id>`, client authentication only.
+    ///
+    /// # Errors
+    /// [`Error::RequestName`] if the request asks for another name, [`Error::Validity`] if the span lies outside of
+    /// the root's, [`Error::Issue`].
+    pub fn issue_device<R: CryptoRng + ?Sized>(
+        &self,
+        request: &CertificateRequest,
+        id: &DeviceId,
+        validity: Validity,
+        rng: &mut R,
+    ) -> Result<IssuedCertificate, Error> {
+        request.check_name(id)?;
+        let uri = SanType::URI(id.urn().try_into().map_err(refused)?);
+        let issued = self.issue(
+            request.public_key(),
+            id.as_str(),
+            vec![uri],
+            ExtendedKeyUsagePurpose::ClientAuth,
+            validity,
+            rng,
+        )?;
+        Ok(issued)
+    }
+
+    /// Issues a server's certificate with a new key: the hosts are its DNS and IP subject alternative names, the first
+    /// is its common name too (if it fits), and it permits server authentication only. The chain ends with the root.
+    ///
+    /// # Errors
+    /// [`Error::Hosts`] for none or more than 64, [`Error::Validity`], [`Error::Issue`].
+    pub fn issue_server<R: CryptoRng + ?Sized>(
+        &self,
+        hosts: &[ServerName<'_>],
+        validity: Validity,
+        rng: &mut R,
+    ) -> Result<(IssuedCertificate, IdentityKey), Error> {
+        let first = match hosts.first() {
+            Some(first) if hosts.len() <= MAX_HOSTS => first.to_str(),
+            _ => {
+                return Err(Error::Hosts {
+                    given: hosts.len(),
+                    max: MAX_HOSTS,
+                });
+            }
+        };
+        // RFC 5280 ub-common-name: a longer name stands among the alternative names only.
+        let common_name = if first.len() <= 64 {
+            first.as_ref()
+        } else {
+            "smqtt server"
+        };
+        let names = hosts
+            .iter()
+            .map(|host| match host {
+                ServerName::IpAddress(address) => Ok(SanType::IpAddress((*address).into())),
+                other => Ok(SanType::DnsName(
+                    other.to_str().into_owned().try_into().map_err(refused)?,
+                )),
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let key = IdentityKey::generate(rng);
+        let mut issued = self.issue(
+            &RcgenKey(&key),
+            common_name,
+            names,
+            ExtendedKeyUsagePurpose::ServerAuth,
+            validity,
+            rng,
+        )?;
+        issued.chain.push(self.anchor.root().clone());
+        Ok((issued, key))
+    }
+
+    fn issue<R: CryptoRng + ?Sized>(
+        &self,
+        public_key: &impl rcgen::PublicKeyData,
+        common_name: &str,
+        names: Vec<SanType>,
+        usage: ExtendedKeyUsagePurpose,
+        validity: Validity,
+        rng: &mut R,
+    ) -> Result<IssuedCertificate, Error> {
+        let validity = validity.within(&self.anchor.validity())?;
+        let serial = Serial::random(rng);
+        let mut params = params(common_name, serial, validity);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.subject_alt_names = names;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        let issuer =
+            Issuer::from_ca_cert_der(self.anchor.root(), RcgenKey(&self.key)).map_err(refused)?;
+        let certificate = params.signed_by(public_key, &issuer).map_err(refused)?;
+        Ok(IssuedCertificate {
+            chain: vec![certificate.into()],
+            serial,
+            validity,
+        })
+    }
+}
+
+/// What all certificates share.
+fn params(common_name: &str, serial: Serial, validity: Validity) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
+    params.not_before = at(validity.not_before());
+    params.not_after = at(validity.not_after());
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn refused(error: rcgen::Error) -> Error {
+    Error::Issue(error.to_string())
+}
+
+impl core::fmt::Debug for CertificateAuthority {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("CertificateAuthority")
+            .field("root", &self.fingerprint())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_root_is_refused_at_load() {
+        let mut rng =
+            <rand_chacha::ChaCha20Rng as rand_chacha::rand_core::SeedableRng>::from_seed([1; 32]);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000));
+        let validity = Validity::starting(now, Duration::from_secs(1000)).unwrap();
+        let a = CertificateAuthority::create("a", validity, &mut rng).unwrap();
+        let b = CertificateAuthority::create("b", validity, &mut rng).unwrap();
+        let key = a.key_pem().unwrap();
+        assert!(CertificateAuthority::load(&key, a.root_pem().as_bytes()).is_ok());
+        assert!(matches!(
+            CertificateAuthority::load(&key, b.root_pem().as_bytes()),
+            Err(Error::KeyMismatch)
+        ));
+    }
+}

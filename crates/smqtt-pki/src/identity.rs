@@ -1,0 +1,319 @@
+//! A device's bundle on disk.
+
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::anchor::{device_named_by, parse};
+use crate::files::{self, StagedDirectory};
+use crate::{
+    DeviceId, Error, Fingerprint, IdentityKey, TrustAnchor, Validity, certificates_from_pem,
+};
+
+/// Everything that a device needs to connect, seal and open, loaded from its directory.
+///
+/// | file | content | mode |
+/// |---|---|---|
+/// | `identity.toml` | format version, device name, URLs of authority and broker, root fingerprint, ABE suite | 0644 |
+/// | `device.key` | private key, PKCS#8 PEM | 0600 |
+/// | `device.crt` | certificate chain, PEM, the device's first | 0644 |
+/// | `ca.crt` | the authority's root certificate, PEM | 0644 |
+/// | `parameters.cbor` | ABE public parameters, opaque here | 0644 |
+/// | `attribute.key` | ABE attribute key, opaque here | 0600 |
+///
+/// The directory itself has mode 0700. The PEM files are what OpenSSL-based tools take:
+/// `mosquitto_pub --cafile ca.crt --cert device.crt --key device.key`.
+pub struct Identity {
+    directory: PathBuf,
+    profile: Profile,
+    key: IdentityKey,
+    chain: Vec<CertificateDer<'static>>,
+    validity: Validity,
+    anchor: TrustAnchor,
+    parameters: Vec<u8>,
+    attribute_key: Zeroizing<Vec<u8>>,
+}
+
+/// What an enrolment yields, to be written as an [`Identity`].
+pub struct IdentityParts<'a> {
+    /// The device's name.
+    pub device: &'a DeviceId,
+    /// The authority's URL, `https://…`.
+    pub authority: &'a str,
+    /// The broker's URL, `mqtts://…`, if the authority named one.
+    pub broker: Option<&'a str>,
+    /// The id of the ABE suite.
+    pub suite: u8,
+    /// The device's private key.
+    pub key: &'a IdentityKey,
+    /// The device's certificate chain, PEM.
+    pub chain_pem: &'a str,
+    /// The authority's root certificate, PEM.
+    pub ca_pem: &'a str,
+    /// ABE public parameters.
+    pub parameters: &'a [u8],
+    /// ABE attribute key.
+    pub attribute_key: &'a [u8],
+}
+
+/// `identity.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Profile {
+    version: u32,
+    device: DeviceId,
+    authority: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broker: Option<String>,
+    ca_fingerprint: Fingerprint,
+    suite: u8,
+}
+
+/// The format version that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+const PROFILE: &str = "identity.toml";
+const KEY: &str = "device.key";
+const CHAIN: &str = "device.crt";
+const CA: &str = "ca.crt";
+const PARAMETERS: &str = "parameters.cbor";
+const ATTRIBUTE_KEY: &str = "attribute.key";
+const HINT: &str = "give the directory that `smqtt enroll` made, or enrol the device again";
+
+const MAX_PROFILE: u64 = 64 * 1024;
+const MAX_PEM: u64 = 256 * 1024;
+const MAX_ABE: u64 = 16 * 1024 * 1024;
+
+impl Identity {
+    /// Loads the bundle in `directory` and checks that its parts belong together.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] names the first missing file, [`Error::Exposed`] a private file that others can access (and
+    /// the `chmod` to run), [`Error::Damaged`], [`Error::ForeignRoot`] or [`Error::KeyMismatch`] say what does not fit,
+    /// [`Error::FormatVersion`], [`Error::TooLarge`], [`Error::Io`].
+    pub fn load(directory: &Path) -> Result<Self, Error> {
+        let at = |name: &str| directory.join(name);
+        let damaged = |name: &str, reason: String| Error::Damaged {
+            path: at(name),
+            reason,
+        };
+        let text = |name: &str, bytes: Vec<u8>| {
+            String::from_utf8(bytes).map_err(|_| damaged(name, "it is not UTF-8 text".into()))
+        };
+
+        let profile = text(PROFILE, files::read(&at(PROFILE), MAX_PROFILE, HINT)?)?;
+        let profile = Profile::parse(&profile, &at(PROFILE))?;
+
+        let key = files::read_private(&at(KEY), MAX_PEM, HINT)?;
+        let key = std::str::from_utf8(&key)
+            .map_err(|_| Error::PrivateKey)
+            .and_then(IdentityKey::from_pem)
+            .map_err(|e| damaged(KEY, e.to_string()))?;
+
+        let chain = certificates_from_pem(&files::read(&at(CHAIN), MAX_PEM, HINT)?)
+            .map_err(|e| damaged(CHAIN, e.to_string()))?;
+        let anchor = TrustAnchor::from_pem(&files::read(&at(CA), MAX_PEM, HINT)?)
+            .map_err(|e| damaged(CA, e.to_string()))?;
+        if anchor.fingerprint() != profile.ca_fingerprint {
+            return Err(Error::ForeignRoot {
+                path: at(CA),
+                found: anchor.fingerprint(),
+                expected: profile.ca_fingerprint,
+            });
+        }
+        let validity =
+            check_own_certificate(&profile.device, &key, &chain).map_err(|e| match e {
+                Error::KeyMismatch => damaged(KEY, e.to_string()),
+                other => damaged(CHAIN, other.to_string()),
+            })?;
+
+        Ok(Self {
+            parameters: files::read(&at(PARAMETERS), MAX_ABE, HINT)?,
+            attribute_key: files::read_private(&at(ATTRIBUTE_KEY), MAX_ABE, HINT)?,
+            directory: directory.into(),
+            profile,
+            key,
+            chain,
+            validity,
+            anchor,
+        })
+    }
+
+    /// Begins a new bundle in `directory`, before anything irrevocable is done (such as spending an enrolment token):
+    /// it proves that the directory can be made.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if something other than an empty directory is there, [`Error::Io`].
+    pub fn reserve(directory: &Path) -> Result<Reservation, Error> {
+        StagedDirectory::create(directory).map(Reservation)
+    }
+
+    /// Writes a new bundle: whole or not at all, never over anything.
+    ///
+    /// # Errors
+    /// Those of [`Identity::reserve`] and [`Reservation::complete`].
+    pub fn create(directory: &Path, parts: &IdentityParts<'_>) -> Result<Self, Error> {
+        Self::reserve(directory)?.complete(parts)
+    }
+
+    /// The directory that it was loaded from.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The device's name.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.profile.device
+    }
+
+    /// The authority's URL.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.profile.authority
+    }
+
+    /// The broker's URL, if the authority named one.
+    #[must_use]
+    pub fn broker(&self) -> Option<&str> {
+        self.profile.broker.as_deref()
+    }
+
+    /// The id of the ABE suite.
+    #[must_use]
+    pub fn suite(&self) -> u8 {
+        self.profile.suite
+    }
+
+    /// The device's private key.
+    #[must_use]
+    pub fn key(&self) -> &IdentityKey {
+        &self.key
+    }
+
+    /// The device's certificate chain, its own certificate first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// When the device's certificate is valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// The authority's root.
+    #[must_use]
+    pub fn trust_anchor(&self) -> &TrustAnchor {
+        &self.anchor
+    }
+
+    /// ABE public parameters, opaque here.
+    #[must_use]
+    pub fn parameters(&self) -> &[u8] {
+        &self.parameters
+    }
+
+    /// ABE attribute key, opaque here. A secret.
+    #[must_use]
+    pub fn attribute_key(&self) -> &[u8] {
+        &self.attribute_key
+    }
+}
+
+impl core::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Identity")
+            .field("device", &self.profile.device)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place for a new bundle, secured before the device enrols. Given up when dropped.
+#[derive(Debug)]
+pub struct Reservation(StagedDirectory);
+
+impl Reservation {
+    /// Writes the bundle and puts it in place. What was written is loaded back, with all of [`Identity::load`]'s checks,
+    /// before it appears.
+    ///
+    /// # Errors
+    /// Those of [`Identity::load`] and [`StagedDirectory::commit`].
+    pub fn complete(self, parts: &IdentityParts<'_>) -> Result<Identity, Error> {
+        let staged = self.0;
+        let at = |name: &str| staged.path().join(name);
+        let profile = Profile {
+            version: VERSION,
+            device: parts.device.clone(),
+            authority: parts.authority.into(),
+            broker: parts.broker.map(Into::into),
+            ca_fingerprint: TrustAnchor::from_pem(parts.ca_pem.as_bytes())?.fingerprint(),
+            suite: parts.suite,
+        };
+        files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
+        files::write_private(&at(KEY), parts.key.to_pem()?.as_bytes())?;
+        files::write_public(&at(CHAIN), parts.chain_pem.as_bytes())?;
+        files::write_public(&at(CA), parts.ca_pem.as_bytes())?;
+        files::write_public(&at(PARAMETERS), parts.parameters)?;
+        files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
+        let mut identity = Identity::load(staged.path())?;
+        identity.directory = staged.destination().into();
+        staged.commit()?;
+        Ok(identity)
+    }
+}
+
+impl Profile {
+    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |e: toml::de::Error| Error::Damaged {
+            path: path.into(),
+            reason: e.message().into(),
+        };
+        // The version decides how to read the rest.
+        let Version { version } = toml::from_str(text).map_err(damaged)?;
+        if version != VERSION {
+            return Err(Error::FormatVersion {
+                path: path.into(),
+                found: version,
+                supported: VERSION,
+            });
+        }
+        toml::from_str(text).map_err(damaged)
+    }
+
+    fn to_toml(&self) -> Result<String, Error> {
+        let body = toml::to_string(self).map_err(|e| Error::Damaged {
+            path: PROFILE.into(),
+            reason: e.to_string(),
+        })?;
+        Ok(format!(
+            "# An SMQTT device's identity. Made by `smqtt enroll`.\n{body}"
+        ))
+    }
+}
+
+/// Checks that the chain's first certificate is this device's and for this key; returns its validity.
+fn check_own_certificate(
+    device: &DeviceId,
+    key: &IdentityKey,
+    chain: &[CertificateDer<'_>],
+) -> Result<Validity, Error> {
+    let own = chain
+        .first()
+        .ok_or(Error::ChainLength { given: 0, max: 1 })?;
+    let parsed = parse(own)?;
+    if device_named_by(&parsed)? != *device {
+        return Err(Error::NotADevice(
+            "it names another than identity.toml does",
+        ));
+    }
+    key.check_certificate(own)?;
+    Validity::of(&parsed)
+}
