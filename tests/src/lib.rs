@@ -1,1 +1,16 @@
 //! End-to-end suites that start the real programs.
+//!
+//! The suites themselves are in `tests/`, one file a subject. This library is what they stand on:
+//!
+//! - [`programs`]: find the built programs, start them, wait for what they say, stop them by process id;
+//! - [`fleet`]: an authority, a broker and enrolled devices in a directory that vanishes;
+//! - [`mosquitto`]: the stock broker and its clients;
+//! - [`relay`]: a hostile broker operator between a broker and its clients.
+//!
+//! Every service listens on a port of 127.0.0.1 that the system chose, and is stopped when its handle is dropped.
+#![forbid(unsafe_code)]
+
+pub mod fleet;
+pub mod mosquitto;
+pub mod programs;
+pub mod relay;

@@ -1,0 +1,71 @@
+//! The stock broker and its clients, from Debian's packages.
+//!
+//! Tests that use these have `with_mosquitto` in their names: `scripts/test.sh` leaves them out, loudly, where
+//! the programs cannot be had.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use crate::fleet::{Authority, Service};
+use crate::programs::{Running, find};
+
+/// A command for `mosquitto`, `mosquitto_pub` or `mosquitto_sub`.
+///
+/// # Panics
+/// If it is not installed: a test must not pass for want of what it tests.
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let path = find(name);
+    Command::new(
+        path.unwrap_or_else(|| panic!("{name} is not installed; scripts/test.sh installs it")),
+    )
+}
+
+/// A client (`mosquitto_pub` or `mosquitto_sub`) with the certificate of `identity`, for a TLS broker on `port`.
+/// `version` is what `-V` takes: `mqttv311` or `mqttv5`.
+#[must_use]
+pub fn client(name: &str, identity: &Path, port: u16, version: &str) -> Command {
+    let mut command = command(name);
+    command
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-V", version])
+        .arg("--cafile")
+        .arg(identity.join("ca.crt"))
+        .arg("--cert")
+        .arg(identity.join("device.crt"))
+        .arg("--key")
+        .arg(identity.join("device.key"));
+    command
+}
+
+/// Stock mosquitto over TLS that demands client certificates of `authority`.
+///
+/// # Panics
+/// If it does not come up.
+#[must_use]
+pub fn broker(authority: &Authority) -> Service {
+    let tls = authority.issue_server("mosquitto");
+    // It cannot tell which port the system gave it: take a free one and try again if somebody was faster.
+    for _ in 0..10 {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let config = authority.root().join("mosquitto.conf");
+        let text = format!(
+            "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
+             use_identity_as_username true\nallow_anonymous false\npersistence false\nlog_dest stderr\n\
+             max_queued_messages 0\n{user}",
+            ca = tls.join("ca.crt").display(),
+            crt = tls.join("server.crt").display(),
+            key = tls.join("server.key").display(),
+            user = if cfg!(unix) { "user root\n" } else { "" },
+        );
+        std::fs::write(&config, text).expect("the configuration can be written");
+        let mut running = Running::start(command("mosquitto").arg("-c").arg(&config));
+        if crate::programs::wait_for_port(port, &mut running) {
+            return Service::adopt(running, format!("mqtts://127.0.0.1:{port}"));
+        }
+    }
+    panic!("mosquitto did not come up")
+}

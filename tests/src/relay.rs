@@ -1,0 +1,210 @@
+//! A hostile broker operator: between a broker and its clients, with the broker's own certificate.
+//!
+//! Devices connect to the relay over TLS as to a broker; it holds a genuine server certificate of their authority, as
+//! whoever took the broker would. It speaks plain MQTT to the broker behind it, sees every packet, and does
+//! to the messages towards subscribers what the test wants.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use bytes::BytesMut;
+use smqtt_pki::tls::{ClientAuth, server_config};
+use smqtt_pki::{IdentityKey, TrustAnchor, certificates_from_pem};
+
+use smqtt_proto::packet::Publish;
+use smqtt_proto::{Decoder, Packet, ProtocolVersion, QoS, encode};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::fleet::Authority;
+
+/// The largest packet that passes, in bytes.
+const MAX_PACKET: u32 = 1 << 20;
+
+/// What the operator does to a message on its way to a subscriber: the messages that go on in its place.
+pub type Deed = Box<dyn FnMut(Publish) -> Vec<Publish> + Send>;
+
+/// A relay that runs until it is dropped.
+pub struct Relay {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Starts a relay in front of the plain broker on `upstream` (a port of 127.0.0.1) that does `deed` to every message
+    /// towards any subscriber.
+    ///
+    /// # Panics
+    /// If it cannot come up.
+    #[must_use]
+    pub fn start(authority: &Authority, upstream: u16, deed: Deed) -> Self {
+        let tls = authority.issue_server("relay");
+        let read = |name: &str| {
+            std::fs::read(tls.join(name)).expect("the server's files were just issued")
+        };
+        let chain = certificates_from_pem(&read("server.crt")).expect("a chain");
+        let key =
+            IdentityKey::from_pem(&String::from_utf8_lossy(&read("server.key"))).expect("a key");
+        let root = certificates_from_pem(&read("ca.crt"))
+            .expect("a root")
+            .remove(0);
+        let anchor = TrustAnchor::new(root).expect("a trust anchor");
+        let config = server_config(
+            chain,
+            key.to_der().expect("a key encodes"),
+            ClientAuth::Required(&anchor),
+            &[],
+        )
+        .expect("a server configuration");
+
+        let (stop, stopped) = oneshot::channel();
+        let (ready, address) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                ready
+                    .send(
+                        listener
+                            .local_addr()
+                            .expect("a bound listener has an address"),
+                    )
+                    .expect("the starter waits");
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                let deed = Arc::new(Mutex::new(deed));
+                tokio::select! {
+                    () = serve(listener, acceptor, upstream, deed) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            address: address.recv().expect("the relay binds"),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Where devices connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("mqtts://{}", self.address)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    upstream: u16,
+    deed: Arc<Mutex<Deed>>,
+) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            continue;
+        };
+        let (acceptor, deed) = (acceptor.clone(), Arc::clone(&deed));
+        tokio::spawn(async move {
+            let _ = socket.set_nodelay(true);
+            let Ok(device) = acceptor.accept(socket).await else {
+                return;
+            };
+            let Ok(broker) = TcpStream::connect(("127.0.0.1", upstream)).await else {
+                return;
+            };
+            let _ = broker.set_nodelay(true);
+            let (device_in, device_out) = tokio::io::split(device);
+            let (broker_in, broker_out) = broker.into_split();
+            let version = Arc::new(Mutex::new(None));
+            tokio::select! {
+                () = upwards(device_in, broker_out, Arc::clone(&version)) => {}
+                () = downwards(broker_in, device_out, version, deed) => {}
+            }
+        });
+    }
+}
+
+/// From device to broker: as it is; the CONNECT tells the version for the other direction.
+async fn upwards(
+    mut device: impl AsyncRead + Unpin,
+    mut broker: impl AsyncWrite + Unpin,
+    version: Arc<Mutex<Option<ProtocolVersion>>>,
+) {
+    let mut decoder = Decoder::for_server(MAX_PACKET);
+    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    while matches!(device.read_buf(&mut input).await, Ok(read) if read > 0) {
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(packet)) => {
+                    let known = decoder.version().expect("a CONNECT came first");
+                    *version.lock().expect("no relay task panics") = Some(known);
+                    encode(&packet, known, &mut output).expect("what was decoded can be encoded");
+                }
+                Ok(None) => break,
+                Err(error) => panic!("a device sent what is no MQTT: {error}"),
+            }
+        }
+        if broker.write_all_buf(&mut output).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// From broker to device: every message goes through the deed.
+async fn downwards(
+    mut broker: impl AsyncRead + Unpin,
+    mut device: impl AsyncWrite + Unpin,
+    version: Arc<Mutex<Option<ProtocolVersion>>>,
+    deed: Arc<Mutex<Deed>>,
+) {
+    let mut decoder = None;
+    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    while matches!(broker.read_buf(&mut input).await, Ok(read) if read > 0) {
+        let known = version
+            .lock()
+            .expect("no relay task panics")
+            .expect("a broker answers a CONNECT");
+        let decoder = decoder.get_or_insert_with(|| Decoder::new(known, MAX_PACKET));
+        while let Ok(Some(packet)) = decoder.decode(&mut input) {
+            let mut send =
+                |packet: &Packet| encode(packet, known, &mut output).expect("a packet encodes");
+            match packet {
+                Packet::Publish(publish) => {
+                    for publish in (deed.lock().expect("a deed does not panic"))(publish) {
+                        send(&Packet::Publish(publish));
+                    }
+                }
+                other => send(&other),
+            }
+        }
+        if device.write_all_buf(&mut output).await.is_err() {
+            break;
+        }
+    }
+}
+
+/// A further copy of a message: QoS 0, since its packet identifier belongs to the first.
+#[must_use]
+pub fn copy(publish: &Publish) -> Publish {
+    Publish {
+        qos: QoS::AtMostOnce,
+        packet_id: None,
+        dup: false,
+        ..publish.clone()
+    }
+}

@@ -1,0 +1,44 @@
+"""Passes messages through the broker on 127.0.0.1:PORT with paho-mqtt, as the device in IDENTITY_DIR.
+
+Both protocol versions, QoS 0, 1 and 2; prints one line `ok VERSION QOS` for each. Exit code 0 only if all came back.
+"""
+
+import queue
+import sys
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+port, identity = int(sys.argv[1]), sys.argv[2]
+PATIENCE = 30.0
+
+
+def connect(name, protocol):
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol)
+    client.tls_set(f"{identity}/ca.crt", f"{identity}/device.crt", f"{identity}/device.key")
+    events = queue.Queue()
+    client.on_connect = lambda c, u, flags, reason, props: events.put(("connected", reason))
+    client.on_subscribe = lambda c, u, mid, reasons, props: events.put(("subscribed", reasons))
+    client.on_message = lambda c, u, message: events.put(("message", message))
+    client.connect("127.0.0.1", port, keepalive=30)
+    client.loop_start()
+    what, reason = events.get(timeout=PATIENCE)
+    assert what == "connected" and not reason.is_failure, reason
+    return client, events
+
+
+for version, protocol in (("3.1.1", mqtt.MQTTv311), ("5", mqtt.MQTTv5)):
+    receiver, received = connect(f"receiver-{version}", protocol)
+    sender, _ = connect(f"sender-{version}", protocol)
+    for qos in (0, 1, 2):
+        topic, payload = f"paho/{version}/{qos}", bytes(range(256)) * (qos + 1)
+        receiver.subscribe(topic, qos=qos)
+        what, reasons = received.get(timeout=PATIENCE)
+        assert what == "subscribed" and [r.value for r in reasons] == [qos], reasons
+        sender.publish(topic, payload, qos=qos).wait_for_publish(PATIENCE)
+        what, message = received.get(timeout=PATIENCE)
+        assert what == "message" and (message.topic, message.payload, message.qos) == (topic, payload, qos)
+        print("ok", version, qos)
+    for client in (sender, receiver):
+        client.disconnect()
+        client.loop_stop()

@@ -1,0 +1,244 @@
+//! Unchanged clients of other projects on this project's broker, with certificates of this project's authority.
+
+use std::path::Path;
+use std::process::Command;
+
+use smqtt_tests::fleet::{Fleet, publish, subscribe};
+use smqtt_tests::mosquitto::{client, command};
+use smqtt_tests::programs::{Running, repository, run, run_with_input};
+
+/// Waits until `mosquitto_sub -d` has said that its subscription stands.
+fn subscribed(mut sub: Command) -> Running {
+    let running = Running::start(sub.arg("-d"));
+    running.wait_for_stdout("Subscribed (mid:");
+    running
+}
+
+fn both_versions(check: impl Fn(&str)) {
+    for version in ["mqttv311", "mqttv5"] {
+        check(version);
+    }
+}
+
+#[test]
+fn with_mosquitto_sub_receives_the_ciphertext_over_tls() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "role = sensor");
+    let reader = fleet.enrol("reader", "role = reader");
+    both_versions(|version| {
+        let reading = format!("21.5 °C for {version}");
+        let mut sub = client("mosquitto_sub", &reader, fleet.broker.port(), version);
+        // %x: the payload in hexadecimal, so that no byte is lost.
+        sub.args(["-t", "house/temperature", "-F", "payload=%x", "-q", "1"]);
+        let sub = subscribed(sub);
+        let _ = run(&mut publish(
+            &sensor,
+            "house/temperature",
+            "role = reader",
+            &["-m", &reading],
+        ))
+        .success();
+        let line = sub.wait_for_stdout("payload=");
+        let hex = line
+            .split_once("payload=")
+            .expect("the line was waited for")
+            .1
+            .to_owned();
+        let plain: String = reading.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(
+            !hex.contains(&plain),
+            "{version}: the reading is in what mosquitto_sub got"
+        );
+        // Inline: a COSE_Sign1 (tag 18) key frame, then the sealed message.
+        assert!(hex.starts_with("d2"), "{version}: {hex}");
+        assert!(hex.len() > 2 * reading.len(), "{version}: {hex}");
+    });
+}
+
+#[test]
+fn with_mosquitto_pub_and_sub_plain_payloads_pass_over_tls() {
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    let two = fleet.enrol("two", "role = reader");
+    both_versions(|version| {
+        for qos in ["0", "1"] {
+            let topic = format!("plain/{version}/{qos}");
+            let mut sub = client("mosquitto_sub", &two, fleet.broker.port(), version);
+            sub.args(["-t", "plain/#", "-v", "-q", qos, "-F", "got %t %q %p"]);
+            let sub = subscribed(sub);
+            let mut put = client("mosquitto_pub", &one, fleet.broker.port(), version);
+            let _ = run(put.args(["-t", &topic, "-q", qos, "-m", "hello"])).success();
+            assert_eq!(
+                sub.wait_for_stdout("got "),
+                format!("got {topic} {qos} hello")
+            );
+        }
+    });
+}
+
+#[test]
+fn with_mosquitto_retained_messages_wait_for_late_subscribers_and_can_be_cleared() {
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    both_versions(|version| {
+        let port = fleet.broker.port();
+        let topic = format!("retained/{version}");
+        let put = |message: &[&str]| {
+            let mut put = client("mosquitto_pub", &one, port, version);
+            let _ = run(put.args(["-t", &topic, "-q", "1", "-r"]).args(message)).success();
+        };
+        put(&["-m", "first"]);
+        put(&["-m", "last"]);
+        let mut sub = client("mosquitto_sub", &one, port, version);
+        let got =
+            run(sub.args(["-t", "retained/+", "-C", "1", "-F", "%r %p", "-W", "30"])).success();
+        assert_eq!(got.text().trim(), "1 last");
+        put(&["-n"]);
+        let mut sub = client("mosquitto_sub", &one, port, version);
+        let got = run(sub.args(["-t", "retained/+", "-C", "1", "-W", "1"]));
+        assert_eq!(got.text(), "", "{version}: a cleared message is gone");
+    });
+}
+
+#[test]
+fn with_mosquitto_a_will_is_published_when_its_client_dies() {
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    let two = fleet.enrol("two", "role = reader");
+    both_versions(|version| {
+        let port = fleet.broker.port();
+        let mut watcher = client("mosquitto_sub", &two, port, version);
+        watcher.args(["-t", "wills/#", "-F", "got %t %p"]);
+        let watcher = subscribed(watcher);
+        let topic = format!("wills/{version}");
+        let mut mortal = client("mosquitto_sub", &one, port, version);
+        mortal.args([
+            "-t",
+            "unused",
+            "--will-topic",
+            &topic,
+            "--will-payload",
+            "gone",
+            "--will-qos",
+            "1",
+        ]);
+        let mortal = subscribed(mortal);
+        mortal.signal("KILL");
+        assert_eq!(watcher.wait_for_stdout("got "), format!("got {topic} gone"));
+    });
+}
+
+#[test]
+fn with_mosquitto_a_persistent_session_keeps_what_its_client_missed() {
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    let two = fleet.enrol("two", "role = reader");
+    both_versions(|version| {
+        let port = fleet.broker.port();
+        let topic = format!("kept/{version}");
+        let session = || {
+            let mut sub = client("mosquitto_sub", &two, port, version);
+            sub.args([
+                "-t",
+                &topic,
+                "-q",
+                "1",
+                "-c",
+                "-i",
+                &format!("keeper-{version}"),
+            ]);
+            if version == "mqttv5" {
+                sub.args(["-x", "300"]);
+            }
+            sub
+        };
+        let first = subscribed(session());
+        let _ = first.interrupt();
+        for text in ["one", "two", "three"] {
+            let mut put = client("mosquitto_pub", &one, port, version);
+            let _ = run(put.args(["-t", &topic, "-q", "1", "-m", text])).success();
+        }
+        let got = run(session().args(["-C", "3", "-W", "30"])).success();
+        assert_eq!(got.text(), "one\ntwo\nthree\n", "{version}");
+    });
+}
+
+#[test]
+fn with_mosquitto_no_client_comes_in_without_a_certificate_of_the_authority() {
+    let fleet = Fleet::start();
+    let stranger = Fleet::start();
+    let foreign = stranger.enrol("foreign", "role = reader");
+    let own = fleet.enrol("own", "role = reader");
+    let port = fleet.broker.port().to_string();
+    let attempt = |identity: Option<&Path>| {
+        let mut put = command("mosquitto_pub");
+        put.args(["-h", "127.0.0.1", "-p", &port, "-t", "a", "-m", "b"]);
+        put.arg("--cafile").arg(own.join("ca.crt"));
+        if let Some(identity) = identity {
+            put.arg("--cert").arg(identity.join("device.crt"));
+            put.arg("--key").arg(identity.join("device.key"));
+        }
+        run(&mut put)
+    };
+    assert!(!attempt(None).status.success(), "no certificate at all");
+    assert!(
+        !attempt(Some(&foreign)).status.success(),
+        "a certificate of another authority"
+    );
+    let _ = attempt(Some(&own)).success();
+}
+
+#[test]
+fn a_reader_whose_attributes_do_not_satisfy_gets_a_count_and_no_error() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "role = sensor");
+    let visitor = fleet.enrol("visitor", "role = visitor");
+    let reader = fleet.enrol("reader", "role = reader");
+    let refused = subscribe(&visitor, "house/#", &[]);
+    let reading = subscribe(&reader, "house/#", &["-C", "3"]);
+    let published = run_with_input(
+        &mut publish(&sensor, "house/a", "role = reader", &["-l"]),
+        b"1\n2\n3\n",
+    );
+    let _ = published.success();
+    assert_eq!(reading.wait().success().text(), "1\n2\n3\n");
+    // Both got the same messages in the same order from one broker; give the visitor the time to count its own.
+    refused.wait_for_stderr("not authorised");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let refused = refused.interrupt().success();
+    assert_eq!(refused.text(), "");
+    let last = refused
+        .stderr
+        .lines()
+        .rev()
+        .find(|line| line.contains("not authorised"));
+    assert!(
+        last.is_some_and(|line| line.contains('3')),
+        "{}",
+        refused.stderr
+    );
+    assert!(
+        refused.stderr.contains("role = reader"),
+        "it says what was needed: {}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn with_paho_clients_of_both_versions_pass_messages_over_tls() {
+    let python =
+        std::env::var_os("SMQTT_TEST_PYTHON").expect("scripts/test.sh sets SMQTT_TEST_PYTHON");
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    let finished = run(Command::new(python)
+        .arg(repository().join("tests/tests/paho_round_trip.py"))
+        .arg(fleet.broker.port().to_string())
+        .arg(&one));
+    let finished = finished.success();
+    assert_eq!(
+        finished.text().matches("ok ").count(),
+        6,
+        "{}",
+        finished.text()
+    );
+}
