@@ -1,0 +1,285 @@
+//! The key of one device, and decapsulation with it.
+
+use smqtt_policy::{Attribute, AttributeSet, Epoch, Formula};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{PublicParameters, SUITE, parameters::ciphertext_bytes};
+use crate::{
+    Error, SharedKey,
+    curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Scalar, multi_pairing},
+    encoding,
+    limits::MAX_ATTRIBUTES,
+    oracle::{MESSAGE_BYTES, ParametersHash},
+    share::ShareMatrix,
+};
+
+const OBJECT: &str = "attribute key";
+const CIPHERTEXT: &str = "ciphertext";
+
+/// A device's decryption key: opens what is encrypted to a policy that its attributes satisfy.
+///
+/// Wiped when dropped; neither `Debug` nor `Display`.
+pub struct AttributeKey {
+    parameters: ParametersHash,
+    attributes: AttributeSet,
+    /// What implicit rejection derives its keys from.
+    rejection: Zeroizing<[u8; 32]>,
+    sk1: Zeroizing<G1Affine>,
+    /// In the order of the attributes.
+    sk2: Vec<(Attribute, G1Affine)>,
+    sk3: Zeroizing<G2Affine>,
+}
+
+impl Drop for AttributeKey {
+    fn drop(&mut self) {
+        for (_, element) in &mut self.sk2 {
+            element.zeroize();
+        }
+    }
+}
+
+impl AttributeKey {
+    pub(super) fn new(
+        parameters: ParametersHash,
+        attributes: AttributeSet,
+        rejection: Zeroizing<[u8; 32]>,
+        sk1: G1Affine,
+        mut sk2: Vec<(Attribute, G1Affine)>,
+        sk3: G2Affine,
+    ) -> Self {
+        sk2.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self {
+            parameters,
+            attributes,
+            rejection,
+            sk1: Zeroizing::new(sk1),
+            sk2,
+            sk3: Zeroizing::new(sk3),
+        }
+    }
+
+    /// The attributes that the key stands for, the epoch among them.
+    #[must_use]
+    pub fn attributes(&self) -> &AttributeSet {
+        &self.attributes
+    }
+
+    /// The epoch for which the key was issued, if its attributes carry one.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.attributes.epoch()
+    }
+
+    /// The hash of the parameters under which the key was issued.
+    #[must_use]
+    pub fn parameters_hash(&self) -> [u8; 32] {
+        self.parameters
+    }
+
+    /// Finds the shared key of a ciphertext under a policy.
+    ///
+    /// A ciphertext that was not made by [`PublicParameters::encapsulate`] for just this policy and
+    /// these parameters opens to a key that nobody else has: that is not an error, and shows when
+    /// the key is used.
+    ///
+    /// # Errors
+    /// [`Error::NotAuthorised`] where the attributes do not satisfy the policy; the parameters are
+    /// not the key's; the policy is out of bounds; the ciphertext has the wrong length or an
+    /// element that is not in its group.
+    pub fn decapsulate(
+        &self,
+        parameters: &PublicParameters,
+        policy: &Formula,
+        ciphertext: &[u8],
+    ) -> Result<SharedKey, Error> {
+        if self.parameters != parameters.hash() {
+            return Err(Error::WrongParameters { object: OBJECT });
+        }
+        let matrix = ShareMatrix::new(policy)?;
+        let expected = ciphertext_bytes(&matrix);
+        if ciphertext.len() != expected {
+            return Err(Error::WrongLength {
+                object: CIPHERTEXT,
+                found: ciphertext.len(),
+                expected,
+            });
+        }
+        let opening = matrix
+            .open(|row| self.element(row.attribute).is_some())
+            .ok_or(Error::NotAuthorised)?;
+        let (elements, masked) = ciphertext
+            .split_last_chunk::<MESSAGE_BYTES>()
+            .expect("its length was checked");
+        let elements = Elements::read(&matrix, elements)?;
+        let context = parameters.public().oracles().context(&policy.encode());
+        let d = Zeroizing::new(self.recover(&matrix, &opening, &elements));
+        Ok(
+            context.conclude(ciphertext, masked, &d, &self.rejection, |message| {
+                parameters.encrypt(&matrix, &context, message)
+            }),
+        )
+    }
+
+    fn element(&self, attribute: &Attribute) -> Option<&G1Affine> {
+        let found = self
+            .sk2
+            .binary_search_by(|(held, _)| held.cmp(attribute))
+            .ok()?;
+        Some(&self.sk2[found].1)
+    }
+
+    /// d, from rows and coefficients that open the matrix. The coefficients are public.
+    fn recover(
+        &self,
+        matrix: &ShareMatrix<'_>,
+        opening: &[(usize, Scalar)],
+        elements: &Elements,
+    ) -> Gt {
+        let one = Scalar::one();
+        let power = |element: G1, gamma: &Scalar| {
+            if *gamma == one {
+                element
+            } else {
+                element.pow(gamma)
+            }
+        };
+        let mut held = Zeroizing::new(vec![G1::neutral(); matrix.occurrences()]);
+        let mut rows = Zeroizing::new(G1::neutral());
+        for (i, gamma) in opening {
+            let row = &matrix.rows()[*i];
+            let element = self
+                .element(row.attribute)
+                .expect("only rows whose attribute the key holds are opened");
+            let sum = &mut held[row.occurrence];
+            *sum = sum.mul(&power(element.to_jacobian(), gamma));
+            *rows = rows.mul(&power(elements.ct3[*i].to_jacobian(), gamma));
+        }
+        let mut pairs = Vec::with_capacity(2 + held.len());
+        pairs.push((*self.sk1, elements.ct1));
+        pairs.push((rows.inverse().to_affine(), *self.sk3));
+        for (sum, ct2) in held.iter().zip(&elements.ct2) {
+            if !sum.is_neutral() {
+                pairs.push((sum.to_affine(), *ct2));
+            }
+        }
+        let d = multi_pairing(&pairs);
+        for (p, q) in &mut pairs {
+            p.zeroize();
+            q.zeroize();
+        }
+        d
+    }
+
+    /// The encoding: a CBOR array of version, suite, parameter hash (32 bytes), attribute set,
+    /// rejection secret (32), sk1 (48), sk3 (96), and sk2 (48 for each attribute, in the set's
+    /// order).
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let mut sk2 = Zeroizing::new(Vec::with_capacity(G1_BYTES * self.sk2.len()));
+        for (_, element) in &self.sk2 {
+            sk2.extend_from_slice(&*Zeroizing::new(element.to_bytes()));
+        }
+        encoding::write(
+            SUITE,
+            &[
+                &self.parameters,
+                &self.attributes.encode(),
+                &self.rejection[..],
+                &*Zeroizing::new(self.sk1.to_bytes()),
+                &self.sk3.to_bytes(),
+                &sk2,
+            ],
+        )
+    }
+
+    /// Reads an encoding, and checks every element and that the key was issued under these
+    /// parameters.
+    ///
+    /// # Errors
+    /// Anything but the canonical encoding of a key under these parameters.
+    pub fn from_bytes(bytes: &[u8], parameters: &PublicParameters) -> Result<Self, Error> {
+        let malformed = |reason| Error::Malformed {
+            object: OBJECT,
+            reason,
+        };
+        let bad = |element| {
+            move |reason| Error::BadPoint {
+                object: OBJECT,
+                element,
+                reason,
+            }
+        };
+        let [hash, attributes, rejection, sk1, sk3, sk2] = encoding::read(OBJECT, SUITE, bytes)?;
+        if *hash != parameters.hash() {
+            return Err(Error::WrongParameters { object: OBJECT });
+        }
+        let attributes = AttributeSet::decode(attributes)?;
+        let rejection: &[u8; 32] =
+            encoding::fixed(OBJECT, rejection, "the rejection secret is not 32 bytes")?;
+        let sk1 = encoding::fixed(OBJECT, sk1, "sk1 is not 48 bytes")?;
+        let sk3 = encoding::fixed(OBJECT, sk3, "sk3 is not 96 bytes")?;
+        let (sk2, rest) = sk2.as_chunks::<G1_BYTES>();
+        let count = attributes.iter().count();
+        if count == 0 || count > MAX_ATTRIBUTES {
+            return Err(Error::AttributeCount { found: count });
+        }
+        if sk2.len() != count || !rest.is_empty() {
+            return Err(malformed(
+                "sk2 does not have one element for each attribute",
+            ));
+        }
+        let sk1 = G1Affine::from_bytes(sk1).map_err(bad("sk1"))?;
+        let sk3 = G2Affine::from_bytes(sk3).map_err(bad("sk3"))?;
+        let sk2 = attributes
+            .iter()
+            .zip(sk2)
+            .map(|(attribute, element)| {
+                let element = G1Affine::from_bytes(element).map_err(bad("sk2"))?;
+                Ok((attribute.clone(), element))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self::new(
+            parameters.hash(),
+            attributes,
+            Zeroizing::new(*rejection),
+            sk1,
+            sk2,
+            sk3,
+        ))
+    }
+}
+
+/// The group elements of a ciphertext, checked.
+struct Elements {
+    ct1: G2Affine,
+    ct2: Vec<G2Affine>,
+    ct3: Vec<G1Affine>,
+}
+
+impl Elements {
+    /// `bytes` has the length that the matrix asks for.
+    fn read(matrix: &ShareMatrix<'_>, bytes: &[u8]) -> Result<Self, Error> {
+        let bad = |element| {
+            move |reason| Error::BadPoint {
+                object: CIPHERTEXT,
+                element,
+                reason,
+            }
+        };
+        let (g2, g1) = bytes.split_at(G2_BYTES * (1 + matrix.occurrences()));
+        let (g2, _) = g2.as_chunks::<G2_BYTES>();
+        let (g1, _) = g1.as_chunks::<G1_BYTES>();
+        let (ct1, ct2) = g2.split_first().expect("its length was checked");
+        Ok(Self {
+            ct1: G2Affine::from_bytes(ct1).map_err(bad("ct1"))?,
+            ct2: ct2
+                .iter()
+                .map(|bytes| G2Affine::from_bytes(bytes).map_err(bad("ct2")))
+                .collect::<Result<_, _>>()?,
+            ct3: g1
+                .iter()
+                .map(|bytes| G1Affine::from_bytes(bytes).map_err(bad("ct3")))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
