@@ -49,3 +49,6 @@ pub const MAX_SET_BYTES: usize = 256 * 1024;
 
 /// Longest encoding of a formula, in bytes.
 pub const MAX_FORMULA_BYTES: usize = 256 * 1024;
+
+/// Longest schema in its TOML form, in bytes.
+pub const MAX_SCHEMA_BYTES: usize = 1024 * 1024;
