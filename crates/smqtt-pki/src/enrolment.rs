@@ -195,6 +195,18 @@ impl EnrolResponse {
     }
 }
 
+/// `GET /v1/parameters`: what everybody may know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParametersResponse {
+    /// The id of the ABE suite.
+    pub suite: u8,
+    /// The current epoch.
+    pub epoch: u64,
+    /// ABE public parameters, base64 in JSON.
+    #[serde(with = "base64_text")]
+    pub parameters: Vec<u8>,
+}
+
 /// Why the authority refused, for programs. Stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
