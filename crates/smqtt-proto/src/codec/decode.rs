@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 
 use super::frame::Header;
 use super::property::PropertyId as P;
-use super::reader::Reader;
+use super::reader::{PropertyReader, Reader};
 use crate::packet::{
     Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect,
     ConnectProperties, Disconnect, DisconnectProperties, Publish, PublishProperties,
@@ -100,7 +100,15 @@ fn publish(mut reader: Reader, flags: u8, v5: bool) -> Result<Publish, DecodeErr
 }
 
 fn publish_properties(reader: &mut Reader) -> Result<PublishProperties, DecodeError> {
-    let mut list = reader.properties()?;
+    publish_property_list(reader.properties()?)
+}
+
+/// The properties in a list that is not preceded by its length.
+pub(crate) fn message_properties(list: Bytes) -> Result<PublishProperties, DecodeError> {
+    publish_property_list(PropertyReader::of_publish(list))
+}
+
+fn publish_property_list(mut list: PropertyReader) -> Result<PublishProperties, DecodeError> {
     let mut p = PublishProperties::default();
     while let Some(id) = list.next()? {
         match id {
@@ -411,6 +419,15 @@ fn connack_properties(reader: &mut Reader) -> Result<ConnAckProperties, DecodeEr
         }
     }
     Ok(p)
+}
+
+/// The version that the body of a CONNECT asks for, if it is one of ours.
+pub(crate) fn connect_version(body: &[u8]) -> Option<ProtocolVersion> {
+    match body {
+        [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(ProtocolVersion::V3_1_1),
+        [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(ProtocolVersion::V5),
+        _ => None,
+    }
 }
 
 /// CONNECT, which says its version itself.

@@ -130,6 +130,16 @@ pub(crate) trait Sink {
         Ok(())
     }
 
+    fn response_topic(&mut self, topic: Option<&TopicName>) -> Result<(), EncodeError> {
+        match topic {
+            Some(topic) if topic.is_aliased() => Err(EncodeError::NoTopic),
+            topic => {
+                self.property_text(P::ResponseTopic, topic.map(TopicName::text));
+                Ok(())
+            }
+        }
+    }
+
     fn user_properties(&mut self, properties: &UserProperties) {
         for (name, value) in properties {
             self.u8(P::UserProperty as u8);
@@ -266,10 +276,7 @@ pub(crate) fn write_message_properties<S: Sink + ?Sized>(
     out: &mut S,
 ) -> Result<(), EncodeError> {
     out.property_flag(P::PayloadFormatIndicator, p.payload_is_utf8);
-    out.property_text(
-        P::ResponseTopic,
-        p.response_topic.as_ref().map(TopicName::text),
-    );
+    out.response_topic(p.response_topic.as_ref())?;
     out.property_binary(P::CorrelationData, p.correlation_data.as_deref())?;
     out.property_text(P::ContentType, p.content_type.as_ref());
     out.user_properties(&p.user_properties);
@@ -537,10 +544,7 @@ fn will_fields<S: Sink>(will: &Will, v5: bool, out: &mut S) -> Result<(), Encode
             out.property_flag(P::PayloadFormatIndicator, p.payload_is_utf8);
             out.property_u32(P::MessageExpiryInterval, p.message_expiry_interval);
             out.property_text(P::ContentType, p.content_type.as_ref());
-            out.property_text(
-                P::ResponseTopic,
-                p.response_topic.as_ref().map(TopicName::text),
-            );
+            out.response_topic(p.response_topic.as_ref())?;
             out.property_binary(P::CorrelationData, p.correlation_data.as_deref())?;
             out.user_properties(&p.user_properties);
             Ok(())

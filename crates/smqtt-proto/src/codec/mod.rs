@@ -10,8 +10,11 @@ pub(crate) mod varint;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+pub(crate) use decode::message_properties;
 pub use encode::{encode, encoded_len};
+pub(crate) use encode::{publish_flags, write_message_properties};
 pub use property::PropertyId;
+pub(crate) use reasons::belongs as reason_belongs;
 
 use crate::{DecodeError, Packet, PacketType, ProtocolVersion};
 
@@ -45,7 +48,7 @@ impl Decoder {
         }
     }
 
-    /// The version of the stream, `None` before the CONNECT.
+    /// The version of the stream, `None` before a CONNECT that says it.
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.version
     }
@@ -102,6 +105,8 @@ impl Decoder {
                 });
             }
             batch.advance(header.len);
+            // Known even if the rest is malformed, so that the refusal can be worded.
+            self.version = decode::connect_version(&batch[..header.remaining]);
             let connect = decode::connect(batch.split_to(header.remaining), header.minimal)?;
             self.version = Some(connect.version);
             return Ok(Some(Packet::Connect(Box::new(connect))));

@@ -188,6 +188,18 @@ pub(crate) struct PropertyReader {
 }
 
 impl PropertyReader {
+    /// The properties of a PUBLISH, without the length before them.
+    pub(crate) fn of_publish(bytes: Bytes) -> PropertyReader {
+        PropertyReader {
+            fields: Reader {
+                packet: PacketType::Publish,
+                bytes,
+            },
+            allowed: PropertySet::allowed(PacketType::Publish),
+            seen: PropertySet::EMPTY,
+        }
+    }
+
     /// The identifier of the next property, known to belong here; its value must be read next.
     pub(crate) fn next(&mut self) -> Result<Option<PropertyId>, DecodeError> {
         if self.fields.is_empty() {
