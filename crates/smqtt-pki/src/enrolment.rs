@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for SecretBytes {
 pub struct EnrolRequest {
     /// The one-time token, see [`EnrolmentToken`].
     pub token: SecretText,
-    /// The certificate request: PKCS#10, PEM, its common name the device's name, see [`CertificateRequest`].
+    /// The certificate request: PKCS#10, PEM, under no name or the device's, see [`CertificateRequest`].
     pub csr: String,
 }
 

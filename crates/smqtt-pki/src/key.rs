@@ -69,11 +69,26 @@ impl IdentityKey {
     /// # Errors
     /// [`Error::Issue`] if the encoder refuses, which it has no known reason to.
     pub fn csr_pem(&self, id: &DeviceId) -> Result<String, Error> {
+        self.request(Some(id))
+    }
+
+    /// A certificate request (PKCS#10, PEM) for this key under no name, signed by the key: for a device that knows nothing but
+    /// its enrolment token, from which the authority tells who it is.
+    ///
+    /// # Errors
+    /// [`Error::Issue`] if the encoder refuses, which it has no known reason to.
+    pub fn unnamed_csr_pem(&self) -> Result<String, Error> {
+        self.request(None)
+    }
+
+    fn request(&self, id: Option<&DeviceId>) -> Result<String, Error> {
         let mut params = rcgen::CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, id.as_str());
+        if let Some(id) = id {
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, id.as_str());
+        }
         let request = params
             .serialize_request(&RcgenKey(self))
             .map_err(|e| Error::Issue(e.to_string()))?;

@@ -19,7 +19,7 @@ use crate::{DeviceId, Error, KeyType};
 /// decides what a certificate says.
 #[derive(Clone, Debug)]
 pub struct CertificateRequest {
-    common_name: String,
+    common_name: Option<String>,
     key_type: KeyType,
     public_key: rcgen::SubjectPublicKeyInfo,
 }
@@ -72,28 +72,27 @@ impl CertificateRequest {
             .map_err(|_| Error::ProofOfPossession)?;
 
         let mut names = info.subject.iter_common_name();
-        let common_name =
-            names
-                .next()
-                .and_then(|name| name.as_str().ok())
-                .ok_or(Error::MalformedRequest(
-                    "it has no common name: give the device's",
-                ))?;
+        let common_name = names
+            .next()
+            .map(|name| name.as_str().map(str::to_owned))
+            .transpose()
+            .map_err(|_| Error::MalformedRequest("its common name is not text"))?;
         if names.next().is_some() {
             return Err(Error::MalformedRequest("it has more than one common name"));
         }
         Ok(Self {
-            common_name: common_name.to_owned(),
+            common_name,
             key_type,
             public_key: rcgen::SubjectPublicKeyInfo::from_der(info.subject_pki.raw)
                 .map_err(|_| Error::UnsupportedKey)?,
         })
     }
 
-    /// The name that the request asks for, as it stands there: it may be no [`DeviceId`].
+    /// The name that the request asks for, as it stands there: it may be no [`DeviceId`]. `None` leaves the name to the
+    /// authority, as a device does that knows nothing but its enrolment token.
     #[must_use]
-    pub fn common_name(&self) -> &str {
-        &self.common_name
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
     }
 
     /// The kind of key.
@@ -102,18 +101,18 @@ impl CertificateRequest {
         self.key_type
     }
 
-    /// Checks that the request asks for this name.
+    /// Checks that the request asks for this name, or for none.
     ///
     /// # Errors
     /// [`Error::RequestName`] if it asks for another.
     pub fn check_name(&self, id: &DeviceId) -> Result<(), Error> {
-        if self.common_name == id.as_str() {
-            return Ok(());
+        match &self.common_name {
+            Some(name) if name != id.as_str() => Err(Error::RequestName {
+                requested: name.chars().take(80).collect(),
+                expected: id.clone(),
+            }),
+            _ => Ok(()),
         }
-        Err(Error::RequestName {
-            requested: self.common_name.chars().take(80).collect(),
-            expected: id.clone(),
-        })
     }
 
     /// The public key in the form that rcgen certifies.

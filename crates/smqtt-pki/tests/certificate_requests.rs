@@ -23,7 +23,7 @@ fn our_own_request_is_read() {
     let request =
         CertificateRequest::from_pem(&IdentityKey::generate(&mut rng(1)).csr_pem(&id()).unwrap())
             .unwrap();
-    assert_eq!(request.common_name(), "sensor-17");
+    assert_eq!(request.common_name(), Some("sensor-17"));
     assert_eq!(request.key_type(), KeyType::EcdsaP256);
     request.check_name(&id()).unwrap();
 }
@@ -77,11 +77,16 @@ fn a_request_for_another_name_is_refused_at_issue() {
         }
         other => panic!("{other:?}"),
     }
-    let refusal = CertificateRequest::from_pem(NO_COMMON_NAME);
-    assert!(
-        matches!(refusal, Err(Error::MalformedRequest(_))),
-        "{refusal:?}"
-    );
+}
+
+#[test]
+fn a_request_without_a_name_leaves_it_to_the_authority() {
+    let ours = IdentityKey::generate(&mut rng(1)).unnamed_csr_pem().unwrap();
+    for text in [NO_COMMON_NAME, &ours] {
+        let request = CertificateRequest::from_pem(text).unwrap();
+        assert_eq!(request.common_name(), None);
+        request.check_name(&id()).unwrap();
+    }
 }
 
 #[test]
