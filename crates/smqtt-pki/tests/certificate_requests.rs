@@ -81,7 +81,9 @@ fn a_request_for_another_name_is_refused_at_issue() {
 
 #[test]
 fn a_request_without_a_name_leaves_it_to_the_authority() {
-    let ours = IdentityKey::generate(&mut rng(1)).unnamed_csr_pem().unwrap();
+    let ours = IdentityKey::generate(&mut rng(1))
+        .unnamed_csr_pem()
+        .unwrap();
     for text in [NO_COMMON_NAME, &ours] {
         let request = CertificateRequest::from_pem(text).unwrap();
         assert_eq!(request.common_name(), None);
