@@ -60,6 +60,7 @@ impl fmt::Display for Sequence {
 /// A sealed message as it stands on the wire: `COSE_Encrypt0` with A256GCM (RFC 9052 §5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedMessage<'a> {
+    bytes: &'a [u8],
     kid: KeyId,
     sequence: Sequence,
     ciphertext: &'a [u8],
@@ -100,10 +101,17 @@ impl<'a> SealedMessage<'a> {
         }
         reader.end("sealed message")?;
         Ok(Self {
+            bytes,
             kid,
             sequence,
             ciphertext,
         })
+    }
+
+    /// The message's own bytes, tag included.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The key frame under which it is sealed.

@@ -1,0 +1,126 @@
+//! What a reader learns.
+
+use std::sync::Arc;
+
+use smqtt_format::{KeyId, Sequence};
+use smqtt_pki::DeviceId;
+use smqtt_policy::Epoch;
+
+use crate::{Refusal, RefusalCounts};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message was opened.
+    Opened(Message),
+    /// A message was refused.
+    Refused {
+        /// The topic at which it arrived.
+        topic: Arc<str>,
+        /// The key frame that it names, if it names one.
+        kid: Option<KeyId>,
+        /// Its publisher, if a verified key frame names one. Whether it came from there depends on the reason.
+        publisher: Option<Arc<DeviceId>>,
+        /// Whether the broker marked it as retained.
+        retained: bool,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A key frame was refused; messages under it will be, for the same reason. Told once per frame, not for each message.
+    KeyRefused {
+        /// The topic at which it arrived.
+        topic: Arc<str>,
+        /// The frame's own name, if it could be read.
+        kid: Option<KeyId>,
+        /// Its publisher, if the signature verified.
+        publisher: Option<Arc<DeviceId>>,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Messages are missing in front of the one that is opened next.
+    Missing {
+        /// The topic.
+        topic: Arc<str>,
+        /// The publisher.
+        publisher: Arc<DeviceId>,
+        /// The key frame under which they are numbered.
+        kid: KeyId,
+        /// The number of the first of them.
+        first: Sequence,
+        /// How many. One that comes later is opened and marked as [late](Message::late).
+        count: u32,
+    },
+    /// Messages are sealed for a later epoch than this reader's: it should renew its attribute key and hand it to
+    /// [`Opener::add_key`](crate::Opener::add_key). Told once per key frame.
+    EpochAhead {
+        /// The epoch of the key frame.
+        epoch: Epoch,
+        /// The reader's newest epoch.
+        held: Epoch,
+    },
+}
+
+/// An opened message.
+///
+/// Publisher, topic, payload, key id and sequence number are authentic in this sense: a registered device, `publisher`, made
+/// and signed the key frame, and whoever sealed the message for this topic under it held the frame's key. That is the
+/// publisher, or another device that satisfies the same policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// The topic, as the publisher sealed it.
+    pub topic: Arc<str>,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// The device that signed the key frame.
+    pub publisher: Arc<DeviceId>,
+    /// The policy under which it was sealed, in canonical form.
+    pub policy: Arc<str>,
+    /// The key frame.
+    pub kid: KeyId,
+    /// The message's number under that frame and topic.
+    pub sequence: Sequence,
+    /// When the key period began, by the publisher's clock, in seconds since 1970-01-01T00:00:00Z. The message is not older.
+    pub key_created: u64,
+    /// Whether the broker marked it as retained: an earlier state, kept by the broker. Not authenticated.
+    pub retained: bool,
+    /// Whether this very message was opened before, or may have been because it is more than 128 messages behind. Only retained
+    /// messages may repeat; others are refused as replays.
+    pub repeated: bool,
+    /// Whether a message with a higher number was opened before it.
+    pub late: bool,
+}
+
+/// What a reader has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages opened, repeated ones included.
+    pub opened: u64,
+    /// Of these, retained messages that were opened before.
+    pub repeated: u64,
+    /// Of these, messages that came behind a higher number; each had been counted as missing before, except those from
+    /// before this reader began.
+    pub late: u64,
+    /// Messages reported as missing.
+    pub missing: u64,
+    /// Messages that had to wait for their key frame.
+    pub waited: u64,
+    /// Announcements that were cleared. Nothing else follows from it: anybody may clear, and a reader keeps its keys.
+    pub cleared: u64,
+    /// Publishes below `smqtt/` that are not for an opener.
+    pub ignored: u64,
+    /// Keys forgotten before their time, to stay within the bounds.
+    pub forgotten: u64,
+    /// Certificate chains and signatures verified.
+    pub verifications: u64,
+    /// Keys decapsulated (pairings).
+    pub decapsulations: u64,
+    /// Content keys derived, one per key frame and topic, and one per topic tried for a message that does not open.
+    pub derivations: u64,
+    /// Messages refused, by reason.
+    pub refused: RefusalCounts,
+    /// Key frames refused, by reason.
+    pub keys_refused: RefusalCounts,
+}

@@ -1,0 +1,425 @@
+//! A publisher's side: key periods, their frames, and messages under them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::CryptoRng;
+use smqtt_abe::SharedKey;
+use smqtt_abe::cp::PublicParameters;
+use smqtt_format::{
+    Access, KeyFrame, KeyFrameContent, KeyId, Sequence, SignatureAlgorithm, UnsignedKeyFrame,
+    announce, frame_digest,
+};
+use smqtt_pki::{CertificateDer, Identity, IdentityKey, UnixTime};
+use smqtt_policy::{Epoch, Policy};
+
+use crate::content_key::{ContentKey, confirmation};
+use crate::{Delivery, Error, SealerConfig};
+
+/// How many seconds the clock may go back within a key period before the period is ended: readers would take the frame
+/// for one from the future.
+const CLOCK_BACKSTEP: u64 = 60;
+
+/// Whoever signs key frames: a device, by its certificate and private key.
+pub trait Signer: Send + Sync {
+    /// The device's certificates in DER, its own first, the root left out.
+    fn chain(&self) -> &[CertificateDer<'static>];
+
+    /// An ES256 signature, r ‖ s, over `message`.
+    fn sign(&self, message: &[u8]) -> [u8; KeyFrame::SIGNATURE_LEN];
+}
+
+impl Signer for Identity {
+    fn chain(&self) -> &[CertificateDer<'static>] {
+        self.chain()
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; KeyFrame::SIGNATURE_LEN] {
+        self.key().sign(message)
+    }
+}
+
+/// A private key and its certificates.
+impl Signer for (IdentityKey, Vec<CertificateDer<'static>>) {
+    fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.1
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; KeyFrame::SIGNATURE_LEN] {
+        self.0.sign(message)
+    }
+}
+
+/// A key frame that has to be published before the message that needs it: retained, QoS 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Where to publish it.
+    pub topic: String,
+    /// The frame's name.
+    pub kid: KeyId,
+    /// The payload.
+    pub frame: Arc<[u8]>,
+    /// Seconds until the end of its lifetime: the message expiry interval, where the protocol has one.
+    pub expires_in: u32,
+}
+
+/// A sealed message, and what has to be done around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// To be published, and acknowledged, before the message. Present once per key frame and topic; never with inline delivery.
+    pub announce: Option<Announcement>,
+    /// The payload of the message.
+    pub message: Vec<u8>,
+    /// Topics of announcements whose key period is over: to be cleared by publishing nothing there, retained. Seldom any.
+    pub clear: Vec<String>,
+    /// The key frame under which it is sealed.
+    pub kid: KeyId,
+    /// Its number under that frame and topic.
+    pub sequence: Sequence,
+}
+
+/// Seals messages of one publisher under one policy.
+///
+/// # Invariant
+///
+/// No (key, nonce) pair is used twice. Key frames are made here, from fresh randomness, and live in memory only; the numbers
+/// under a frame and topic strictly increase, also when sealing fails; a frame whose numbers or topics are used up is replaced,
+/// numbers never wrap. For the same reason a sealer can not be cloned or stored.
+pub struct Sealer {
+    signer: Arc<dyn Signer>,
+    parameters: PublicParameters,
+    policy: Policy,
+    epoch: Epoch,
+    config: SealerConfig,
+    lifetime: u32,
+    period: Option<Period>,
+    /// Announcements of ended periods that the caller has not been told yet.
+    clear: Vec<String>,
+    frames: u64,
+}
+
+/// A key frame and what was sealed under it.
+struct Period {
+    kid: KeyId,
+    frame: Arc<[u8]>,
+    digest: [u8; 32],
+    key: SharedKey,
+    created: u64,
+    ends: u64,
+    topics: HashMap<Box<str>, TopicKey>,
+}
+
+struct TopicKey {
+    key: ContentKey,
+    /// The next message's number; `None` when they are used up.
+    next: Option<Sequence>,
+    announced: bool,
+}
+
+impl Sealer {
+    /// A sealer under `policy` at `epoch`. The first key frame is made for the first message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a value out of its range; [`Error::TopicInPolicy`].
+    pub fn new(
+        signer: Arc<dyn Signer>,
+        parameters: PublicParameters,
+        policy: Policy,
+        epoch: Epoch,
+        config: SealerConfig,
+    ) -> Result<Self, Error> {
+        let lifetime = u32::try_from(config.lifetime.as_secs())
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .ok_or(Error::Config {
+                field: "lifetime",
+                allowed: "1 s to 4294967295 s",
+            })?;
+        if config.max_topics == 0 {
+            return Err(Error::Config {
+                field: "max_topics",
+                allowed: "at least 1",
+            });
+        }
+        if policy.asks_for_topic() {
+            return Err(Error::TopicInPolicy {
+                policy: policy.to_string(),
+            });
+        }
+        Ok(Self {
+            signer,
+            parameters,
+            policy,
+            epoch,
+            config,
+            lifetime,
+            period: None,
+            clear: Vec::new(),
+            frames: 0,
+        })
+    }
+
+    /// Seals `payload` for `topic`, with the delivery of the configuration.
+    ///
+    /// A new key frame is made (an encapsulation, which costs milliseconds, and a signature) for the first message and when the
+    /// last period has ended; every other message costs AES-GCM.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Topic`] for a topic that MQTT or SMQTT does not allow, [`Error::PayloadTooLong`], and
+    /// [`Error::Encapsulate`] and [`Error::Frame`] where a new key frame can not be made.
+    pub fn seal<R: CryptoRng + ?Sized>(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        now: UnixTime,
+        rng: &mut R,
+    ) -> Result<Sealed, Error> {
+        self.seal_as(self.config.delivery, topic, payload, now, rng)
+    }
+
+    /// Seals `payload` for `topic` with the key frame in front, whatever the configuration says: for what has to be readable by
+    /// itself, such as a retained message, which outlives the announcement of its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`seal`](Self::seal).
+    pub fn seal_inline<R: CryptoRng + ?Sized>(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        now: UnixTime,
+        rng: &mut R,
+    ) -> Result<Sealed, Error> {
+        self.seal_as(Delivery::Inline, topic, payload, now, rng)
+    }
+
+    fn seal_as<R: CryptoRng + ?Sized>(
+        &mut self,
+        delivery: Delivery,
+        topic: &str,
+        payload: &[u8],
+        now: UnixTime,
+        rng: &mut R,
+    ) -> Result<Sealed, Error> {
+        check_topic(topic)?;
+        let now = now.as_secs();
+        if !self.serves(topic, now) {
+            self.end_period();
+            self.period = Some(self.begin_period(topic, now, rng)?);
+            self.frames += 1;
+        }
+        let max = self.config.max_messages;
+        let period = self.period.as_mut().expect("begun above");
+        if !period.topics.contains_key(topic) {
+            let key = ContentKey::derive(period.key.as_bytes(), &period.digest, topic);
+            period.topics.insert(
+                topic.into(),
+                TopicKey {
+                    key,
+                    next: Some(Sequence::FIRST),
+                    announced: false,
+                },
+            );
+        }
+        let state = period.topics.get_mut(topic).expect("inserted above");
+        let sequence = state.next.expect("checked in `serves`; a new topic has 1");
+        // Before anything can fail: a number is never used again.
+        state.next = sequence.next().filter(|next| *next <= max);
+
+        let mut message = Vec::new();
+        if delivery == Delivery::Inline {
+            message.reserve_exact(
+                period.frame.len()
+                    + payload.len()
+                    + smqtt_format::SealedMessage::overhead(sequence, payload.len()),
+            );
+            message.extend_from_slice(&period.frame);
+        }
+        state
+            .key
+            .seal(&period.kid, sequence, payload, &mut message)
+            .ok_or(Error::PayloadTooLong {
+                length: payload.len(),
+            })?;
+        let announce = delivery == Delivery::Announced && !state.announced;
+        state.announced |= announce;
+        let announce = announce.then(|| period.announcement(topic, now));
+        let kid = period.kid;
+        Ok(Sealed {
+            announce,
+            message,
+            clear: std::mem::take(&mut self.clear),
+            kid,
+            sequence,
+        })
+    }
+
+    /// The announcements of the current period, to be repeated where the broker may have lost them.
+    pub fn announcements(&self, now: UnixTime) -> Vec<Announcement> {
+        self.period
+            .iter()
+            .flat_map(|period| {
+                period
+                    .announced()
+                    .map(|topic| period.announcement(topic, now.as_secs()))
+            })
+            .collect()
+    }
+
+    /// Goes on to a later epoch: the period ends, and the next message has a frame that only keys of `epoch` open. Returns the
+    /// topics of announcements to be cleared.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EpochBackwards`] for an earlier epoch. The current one changes nothing.
+    pub fn set_epoch(&mut self, epoch: Epoch) -> Result<Vec<String>, Error> {
+        if epoch < self.epoch {
+            return Err(Error::EpochBackwards {
+                current: self.epoch,
+                given: epoch,
+            });
+        }
+        if epoch == self.epoch {
+            return Ok(Vec::new());
+        }
+        self.epoch = epoch;
+        Ok(self.end())
+    }
+
+    /// Signs the frames from the next period on as `signer`, such as with a renewed certificate, and ends the period. Returns the
+    /// topics of announcements to be cleared.
+    pub fn set_signer(&mut self, signer: Arc<dyn Signer>) -> Vec<String> {
+        self.signer = signer;
+        self.end()
+    }
+
+    /// Ends the period; the next message begins another. Returns the topics of announcements to be cleared, which makes messages
+    /// under them unreadable to whoever has not seen the frame by then.
+    pub fn end(&mut self) -> Vec<String> {
+        self.end_period();
+        std::mem::take(&mut self.clear)
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How many key frames were made: encapsulations and signatures.
+    #[must_use]
+    pub fn frames_made(&self) -> u64 {
+        self.frames
+    }
+
+    /// Whether the current period can seal one more message for `topic`.
+    fn serves(&self, topic: &str, now: u64) -> bool {
+        self.period.as_ref().is_some_and(|period| {
+            now < period.ends
+                && now.saturating_add(CLOCK_BACKSTEP) >= period.created
+                && match period.topics.get(topic) {
+                    Some(state) => state.next.is_some(),
+                    None => period.topics.len() < self.config.max_topics,
+                }
+        })
+    }
+
+    fn end_period(&mut self) {
+        if let Some(period) = self.period.take() {
+            let cleared = period
+                .announced()
+                .map(|topic| announce::topic(topic, &period.kid));
+            self.clear.extend(cleared);
+        }
+    }
+
+    fn begin_period<R: CryptoRng + ?Sized>(
+        &self,
+        topic: &str,
+        now: u64,
+        rng: &mut R,
+    ) -> Result<Period, Error> {
+        let chain: Vec<&[u8]> = self.signer.chain().iter().map(AsRef::as_ref).collect();
+        let own = chain.first().ok_or(smqtt_format::Error::Empty {
+            part: "certificate chain",
+        })?;
+        let (ciphertext, key) = self
+            .parameters
+            .encapsulate(&self.policy.at_epoch(self.epoch), rng)?;
+        let confirmation = confirmation(key.as_bytes(), own);
+        let content = KeyFrameContent {
+            suite: smqtt_abe::Suite::FabeoCpBls12381.id(),
+            access: Access::Policy(self.policy.as_str()),
+            epoch: self.epoch.get(),
+            ciphertext: &ciphertext,
+            created: now,
+            lifetime: self.lifetime,
+            confirmation: &confirmation,
+            topic,
+        };
+        let ends = content.ends();
+        let unsigned = UnsignedKeyFrame::new(SignatureAlgorithm::Es256, &chain, &content)?;
+        let signature = self.signer.sign(&unsigned.to_be_signed());
+        let frame: Arc<[u8]> = unsigned.finish(&signature)?.into();
+        let digest = frame_digest(&frame);
+        Ok(Period {
+            kid: KeyId::of_digest(&digest),
+            frame,
+            digest,
+            key,
+            created: now,
+            ends,
+            topics: HashMap::new(),
+        })
+    }
+}
+
+impl Period {
+    fn announced(&self) -> impl Iterator<Item = &str> {
+        self.topics
+            .iter()
+            .filter(|(_, state)| state.announced)
+            .map(|(topic, _)| &**topic)
+    }
+
+    fn announcement(&self, topic: &str, now: u64) -> Announcement {
+        let left = self.ends.saturating_sub(now);
+        Announcement {
+            topic: announce::topic(topic, &self.kid),
+            kid: self.kid,
+            frame: Arc::clone(&self.frame),
+            expires_in: u32::try_from(left).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A topic name by MQTT's rules ([MQTT-3.3.2-2], [MQTT-4.7.3-1], [MQTT-4.7.3-2]) that leaves room for its announcement.
+fn check_topic(topic: &str) -> Result<(), Error> {
+    let refuse = |reason| {
+        Err(Error::Topic {
+            topic: topic.chars().take(80).collect(),
+            reason,
+        })
+    };
+    if topic.is_empty() {
+        return refuse("it is empty");
+    }
+    if topic.len() > announce::MAX_TOPIC_LEN {
+        return refuse("it is longer than 65507 bytes");
+    }
+    if topic.contains(['+', '#', '\0']) {
+        return refuse("a topic name has no wildcards and no zero character");
+    }
+    if announce::is_reserved(topic) {
+        return refuse("topics below smqtt/ are SMQTT's own");
+    }
+    Ok(())
+}
