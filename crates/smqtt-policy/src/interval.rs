@@ -14,7 +14,7 @@
 //!   aligned runs of 2, 4, 8, 16, 32 and 64 classes are intervals too;
 //! - inside a class, an interval is a run of 2^j numbers that starts at a multiple of 2^j.
 //!
-//! A value of bit length `b` lies in at most `b + 8` intervals. Since the family is laminar
+//! A number whose magnitude has `b` bits lies in at most `max(b, 1) + 7` intervals. Since the family is laminar
 //! (two intervals are nested or disjoint), taking the longest one at each step covers a range
 //! with the fewest.
 
@@ -121,4 +121,87 @@ pub(crate) fn cover(range: Interval) -> Vec<Interval> {
         }
     }
     cover
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn family_around(values: impl Iterator<Item = i64>) -> BTreeSet<Interval> {
+        values.flat_map(containing).collect()
+    }
+
+    #[test]
+    fn a_value_lies_in_each_of_its_intervals_and_they_are_nested() {
+        let edges = (0..63).flat_map(|bits| {
+            let power = 1i64 << bits;
+            [power - 1, power, -power, -power - 1]
+        });
+        for value in edges.chain(-1000..1000).chain([i64::MIN, i64::MAX]) {
+            let path = containing(value);
+            assert_eq!(path.first(), Some(&Interval::point(value)));
+            assert_eq!(path.last(), Some(&Interval::ALL));
+            for (inner, outer) in path.iter().zip(path.iter().skip(1)) {
+                assert!(
+                    outer.contains(*inner) && inner != outer || inner.is_point(),
+                    "{path:?}"
+                );
+                assert!(inner.is_of_family());
+            }
+        }
+    }
+
+    #[test]
+    fn two_intervals_are_nested_or_disjoint() {
+        let family = family_around(-70..70);
+        for a in &family {
+            for b in &family {
+                let disjoint = a.hi < b.lo || b.hi < a.lo;
+                assert!(disjoint || a.contains(*b) || b.contains(*a), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cover_is_exact_and_no_two_of_its_parts_make_one() {
+        let family = family_around(-70..70);
+        for lo in -40..40 {
+            for hi in lo..40 {
+                let cover = cover(Interval::new(lo, hi));
+                assert_eq!(cover.first().map(|part| part.lo), Some(lo));
+                assert_eq!(cover.last().map(|part| part.hi), Some(hi));
+                for (part, next) in cover.iter().zip(cover.iter().skip(1)) {
+                    assert_eq!(part.hi + 1, next.lo);
+                }
+                // Of a laminar family, the parts that no other interval within the range contains.
+                let within = family.iter().filter(|i| lo <= i.lo && i.hi <= hi);
+                let largest = within.clone().filter(|i| {
+                    !within
+                        .clone()
+                        .any(|other| other != *i && other.contains(**i))
+                });
+                assert!(largest.eq(&cover), "{lo}..{hi}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_family_is_the_family() {
+        assert!(Interval::new(4, 7).is_of_family());
+        assert!(Interval::new(-8, -5).is_of_family());
+        assert!(Interval::new(0, i64::MAX).is_of_family());
+        for (lo, hi) in [
+            (3, 4),
+            (7, 4),
+            (0, 4),
+            (1, 3),
+            (-1, 0),
+            (4, i64::MAX),
+            (i64::MIN, 0),
+        ] {
+            assert!(!Interval::new(lo, hi).is_of_family(), "{lo}..{hi}");
+        }
+    }
 }

@@ -522,9 +522,7 @@ impl<'a> Parser<'a> {
         let plain = !self.slice(&value).starts_with(['"', '\'']) && !is_reserved(word);
         (plain && !between.is_empty() && between.trim().is_empty()).then(|| {
             let words = format!("{} {word}", self.slice(&value));
-            format!(
-                "a value of several words goes in quotes: \"{words}\"; or join with `and`, `or`"
-            )
+            format!("a value of several words goes in quotes: \"{words}\"")
         })
     }
 }

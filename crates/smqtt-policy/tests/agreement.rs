@@ -2,7 +2,7 @@
 
 mod generators;
 
-use generators::{holder, written};
+use generators::{boolean, holder, holders_of_letters, written};
 use proptest::prelude::*;
 use smqtt_policy::{Attribute, Epoch, Formula, Policy};
 
@@ -12,6 +12,20 @@ proptest! {
         if let Ok(parsed) = policy.text().parse::<Policy>() {
             prop_assert_eq!(parsed.evaluate(&holder.set()), policy.evaluate(&holder), "{}", parsed);
         }
+    }
+
+    #[test]
+    fn normalisation_keeps_the_meaning_for_every_holder_and_adds_no_rows(policy in boolean()) {
+        let parsed: Policy = policy.text().parse().expect("a policy of flags can be satisfied");
+        for holder in holders_of_letters() {
+            let set = holder.set();
+            prop_assert_eq!(parsed.evaluate(&set), policy.evaluate(&holder), "{}", parsed);
+            prop_assert_eq!(parsed.formula().evaluate(&set), policy.evaluate(&holder));
+        }
+        let text = policy.text().replace("and", "").replace("or", "").replace("of", "");
+        let written = text.matches(|c: char| "abcde".contains(c)).count();
+        prop_assert!(parsed.formula().rows() <= written);
+        prop_assert_eq!(parsed.as_str().parse::<Policy>(), Ok(parsed));
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) struct Holder {
 }
 
 const FLAGS: [&str; 2] = ["badge", "on-call"];
+const LETTERS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const NAMES: [&str; 2] = ["dept", "role"];
 const VALUES: [&str; 3] = ["er", "icu", "ward"];
 const NUMBERS: [&str; 2] = ["clearance", "level"];
@@ -261,6 +262,36 @@ fn gates(leaf: BoxedStrategy<Written>) -> impl Strategy<Value = Written> {
 pub(crate) fn written() -> impl Strategy<Value = Written> {
     let negated = gates(numeric().boxed()).prop_map(|inner| Written::Not(Box::new(inner)));
     gates(prop_oneof![5 => condition(), 1 => negated].boxed())
+}
+
+/// Policies of few flags and many gates, where absorption and factoring have most to do.
+pub(crate) fn boolean() -> impl Strategy<Value = Written> {
+    let leaf = prop::sample::select(&LETTERS)
+        .prop_map(Written::Flag)
+        .boxed();
+    leaf.prop_recursive(5, 48, 5, |inner| {
+        let some = prop::collection::vec(inner, 2..6);
+        prop_oneof![
+            4 => some.clone().prop_map(Written::And),
+            4 => some.clone().prop_map(Written::Or),
+            1 => (some, any::<prop::sample::Index>())
+                .prop_map(|(of, k)| Written::AtLeast(k.index(of.len()) + 1, of)),
+        ]
+    })
+}
+
+/// Every holder of the flags of [`boolean`].
+pub(crate) fn holders_of_letters() -> impl Iterator<Item = Holder> {
+    (0..1u32 << LETTERS.len()).map(|mask| {
+        let held = LETTERS
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| mask >> bit & 1 == 1);
+        Holder {
+            flags: held.map(|(_, name)| *name).collect(),
+            ..Holder::default()
+        }
+    })
 }
 
 /// The scales, for tests that go through all of them.
