@@ -113,7 +113,7 @@ impl Flow {
                 OutgoingState::Released => {
                     self.put_ack(PacketType::PubRel, id, ReasonCode::Success);
                 }
-                OutgoingState::Request => {
+                OutgoingState::Request { .. } => {
                     self.session.outgoing.end(id);
                 }
             }
@@ -267,32 +267,8 @@ impl Flow {
             return Ok(Some(publish));
         };
         let qos = publish.qos;
-        if qos == QoS::ExactlyOnce {
-            if let Some(entry) = self.session.incoming.get_mut(packet_id) {
-                let (accepted, counted) = (entry.accepted, entry.counted);
-                entry.counted = true;
-                if !counted {
-                    self.count_received()?;
-                }
-                // [MQTT-4.3.3-10]: repeated, so acknowledged again and not delivered again. If the owner has not
-                // decided yet, its decision answers this one too.
-                if accepted {
-                    let reply = Some(ReasonCode::Success);
-                    self.owed.push_back(Owed {
-                        packet_id,
-                        qos,
-                        reply,
-                    });
-                    self.settle();
-                } else if !self.owed.iter().any(|owed| owed.packet_id == packet_id) {
-                    self.owed.push_back(Owed {
-                        packet_id,
-                        qos,
-                        reply: None,
-                    });
-                }
-                return Ok(None);
-            }
+        if qos == QoS::ExactlyOnce && self.receive_again(packet_id)? {
+            return Ok(None);
         }
         self.count_received()?;
         if qos == QoS::ExactlyOnce {
@@ -304,6 +280,35 @@ impl Flow {
             reply: None,
         });
         Ok(Some(publish))
+    }
+
+    /// Whether the peer repeats a QoS 2 message that was handed over already (`[MQTT-4.3.3-10]`): then it is
+    /// acknowledged again, now or, if the owner has not decided yet, by its decision.
+    fn receive_again(&mut self, packet_id: PacketId) -> Result<bool, Violation> {
+        let Some(entry) = self.session.incoming.get_mut(packet_id) else {
+            return Ok(false);
+        };
+        let (accepted, counted) = (entry.accepted, entry.counted);
+        entry.counted = true;
+        if !counted {
+            self.count_received()?;
+        }
+        let qos = QoS::ExactlyOnce;
+        if accepted {
+            self.owed.push_back(Owed {
+                packet_id,
+                qos,
+                reply: Some(ReasonCode::Success),
+            });
+            self.settle();
+        } else if !self.owed.iter().any(|owed| owed.packet_id == packet_id) {
+            self.owed.push_back(Owed {
+                packet_id,
+                qos,
+                reply: None,
+            });
+        }
+        Ok(true)
     }
 
     fn count_received(&mut self) -> Result<(), Violation> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use crate::{Delivery, Message, PacketId, QoS};
+use crate::{Delivery, Message, PacketId, PacketType, QoS};
 
 /// Session state of either side (MQTT 5.0 §4.1), apart from subscriptions and queued messages: the QoS 1 and 2
 /// messages that were sent and not acknowledged whole, and the identifiers of the QoS 2 messages that were received
@@ -71,7 +71,7 @@ impl Session {
                     },
                 )),
                 OutgoingState::Released => Some((id, InFlight::Released)),
-                OutgoingState::Request => None,
+                OutgoingState::Request { .. } => None,
             })
             .collect()
     }
@@ -141,8 +141,11 @@ pub(crate) enum OutgoingState {
         delivery: Delivery,
     },
     Released,
-    /// A SUBSCRIBE or UNSUBSCRIBE of this connection.
-    Request,
+    /// A SUBSCRIBE or UNSUBSCRIBE of this connection: the packet that answers it, and with how many codes.
+    Request {
+        answer: PacketType,
+        codes: u32,
+    },
 }
 
 impl Outgoing {
@@ -209,6 +212,21 @@ impl Outgoing {
             self.free.push_back(id.get());
         }
         Some(entry)
+    }
+
+    /// Forgets the requests of a connection that is over: nobody will answer them.
+    pub(crate) fn end_requests(&mut self) {
+        for id in self.in_order() {
+            if matches!(
+                self.get(id),
+                Some(OutgoingEntry {
+                    state: OutgoingState::Request { .. },
+                    ..
+                })
+            ) {
+                self.end(id);
+            }
+        }
     }
 
     /// All identifiers in the order of sending.

@@ -32,10 +32,6 @@ pub type UserProperties = Vec<(MqttString, MqttString)>;
 
 /// A control packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "PUBLISH is the common case: boxing it would allocate for every message"
-)]
 pub enum Packet {
     /// CONNECT, the first packet of a client.
     Connect(Box<Connect>),

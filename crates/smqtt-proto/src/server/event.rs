@@ -5,10 +5,6 @@ use crate::{Closed, PacketId, ReasonCode};
 
 /// What happened on a connection. Getting one may leave bytes in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a publication is the common case: boxing it would allocate for every message"
-)]
 pub enum Event {
     /// A client wants in: answer with [`accept`](super::Connection::accept), [`reject`](super::Connection::reject) or
     /// [`authenticate`](super::Connection::authenticate). Nothing else of it is read until then.

@@ -194,19 +194,20 @@ impl Connection {
                 State::Deciding(_) if self.terms.authentication_method.is_none() => return None,
                 _ => {}
             }
-            match self.next_event() {
-                Ok(Step::Event(event)) => return Some(event),
-                Ok(Step::Handled) => {}
-                Ok(Step::Nothing) => return None,
+            let packet = match self.intake.next() {
+                Ok(None) => return None,
+                Ok(Some(packet)) => Ok(packet),
+                Err(error) => Err(Violation::from(error)),
+            };
+            match packet.and_then(|packet| self.handle_packet(packet)) {
+                Ok(None) => {}
+                Ok(event) => return event,
                 Err(violation) => self.refuse(violation),
             }
         }
     }
 
-    fn next_event(&mut self) -> Result<Step, Violation> {
-        let Some(packet) = self.intake.next()? else {
-            return Ok(Step::Nothing);
-        };
+    fn handle_packet(&mut self, packet: Packet) -> Result<Option<Event>, Violation> {
         if self.state != State::Open {
             return self.handshake_packet(packet);
         }
@@ -246,15 +247,15 @@ impl Connection {
                 });
             }
         };
-        Ok(event.map_or(Step::Handled, Step::Event))
+        Ok(event)
     }
 
-    fn handshake_packet(&mut self, packet: Packet) -> Result<Step, Violation> {
+    fn handshake_packet(&mut self, packet: Packet) -> Result<Option<Event>, Violation> {
         match (self.state, packet) {
             (State::Handshake(deadline), Packet::Connect(connect)) => {
                 self.state = State::Deciding(deadline);
                 self.note_terms(&connect);
-                Ok(Step::Event(Event::Connect(connect)))
+                Ok(Some(Event::Connect(connect)))
             }
             // [MQTT-3.1.2-30]: with an authentication method, nothing but AUTH and DISCONNECT before the CONNACK.
             (State::Deciding(_), Packet::Auth(auth)) => {
@@ -262,12 +263,12 @@ impl Connection {
                 if auth.reason != ReasonCode::ContinueAuthentication {
                     return Err(Violation::AuthenticationMethod);
                 }
-                Ok(Step::Event(Event::Auth(auth)))
+                Ok(Some(Event::Auth(auth)))
             }
             (State::Deciding(_), Packet::Disconnect(disconnect)) => {
                 self.check_disconnect(&disconnect)?;
                 self.close(Closed::Disconnected(disconnect));
-                Ok(Step::Handled)
+                Ok(None)
             }
             (_, Packet::Connect(_)) => Err(Violation::SecondConnect),
             (_, packet) => Err(Violation::UnexpectedPacket {
@@ -669,13 +670,6 @@ fn told(reason: ReasonCode, packet: PacketType) -> ReasonCode {
     } else {
         ReasonCode::UnspecifiedError
     }
-}
-
-/// What a packet led to.
-enum Step {
-    Event(Event),
-    Handled,
-    Nothing,
 }
 
 impl From<FlowEvent> for Event {
