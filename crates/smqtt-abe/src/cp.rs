@@ -1,6 +1,6 @@
 //! Ciphertext-policy ABE: a policy stands in the ciphertext, attributes in the key.
 //!
-//! FABEO, Riepel and Wee, ACM CCS 2022, <https://eprint.iacr.org/2022/1415>, figure 3, as a key
+//! FABEO, Riepel and Wee, ACM CCS 2022, <https://eprint.iacr.org/2022/1415>, figure 1 left, as a key
 //! encapsulation mechanism with the Fujisaki-Okamoto transform and implicit rejection.
 //!
 //! ```text

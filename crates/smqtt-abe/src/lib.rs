@@ -40,8 +40,11 @@
 #![deny(unsafe_code)]
 
 pub mod cp;
+pub mod kp;
 pub mod limits;
 
+#[cfg(test)]
+mod attacks;
 mod cache;
 mod curve;
 mod encoding;

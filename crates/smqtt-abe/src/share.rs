@@ -29,6 +29,14 @@ pub(crate) struct Row<'f> {
     entries: Vector,
 }
 
+impl Row<'_> {
+    /// Whether the secret itself is a summand of this row's share. Its coefficient then is one: the
+    /// secret's column is never scaled on its way down the tree.
+    pub(crate) fn takes_secret(&self) -> bool {
+        self.entries.first().is_some_and(|(column, _)| *column == 0)
+    }
+}
+
 /// The share matrix of a policy.
 pub(crate) struct ShareMatrix<'f> {
     formula: &'f Formula,

@@ -135,14 +135,6 @@ impl AttributeKey {
         opening: &[(usize, Scalar)],
         elements: &Elements,
     ) -> Gt {
-        let one = Scalar::one();
-        let power = |element: G1, gamma: &Scalar| {
-            if *gamma == one {
-                element
-            } else {
-                element.pow(gamma)
-            }
-        };
         let mut held = Zeroizing::new(vec![G1::neutral(); matrix.occurrences()]);
         let mut rows = Zeroizing::new(G1::neutral());
         for (i, gamma) in opening {
@@ -151,8 +143,8 @@ impl AttributeKey {
                 .element(row.attribute)
                 .expect("only rows whose attribute the key holds are opened");
             let sum = &mut held[row.occurrence];
-            *sum = sum.mul(&power(element.to_jacobian(), gamma));
-            *rows = rows.mul(&power(elements.ct3[*i].to_jacobian(), gamma));
+            *sum = sum.mul(&element.to_jacobian().pow_coefficient(gamma));
+            *rows = rows.mul(&elements.ct3[*i].to_jacobian().pow_coefficient(gamma));
         }
         let mut pairs = Vec::with_capacity(2 + held.len());
         pairs.push((*self.sk1, elements.ct1));
@@ -163,10 +155,7 @@ impl AttributeKey {
             }
         }
         let d = multi_pairing(&pairs);
-        for (p, q) in &mut pairs {
-            p.zeroize();
-            q.zeroize();
-        }
+        pairs.zeroize();
         d
     }
 
@@ -281,5 +270,38 @@ impl Elements {
                 .map(|bytes| G1Affine::from_bytes(bytes).map_err(bad("ct3")))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+#[cfg(test)]
+impl AttributeKey {
+    /// (sk1, sk2 in the attributes' order, sk3), for tests that play the attacker.
+    pub(crate) fn elements(&self) -> (G1, Vec<G1>, G2Affine) {
+        (
+            self.sk1.to_jacobian(),
+            self.sk2.iter().map(|(_, e)| e.to_jacobian()).collect(),
+            *self.sk3,
+        )
+    }
+
+    /// d, along an opening that the test chose.
+    pub(crate) fn recover_by(
+        &self,
+        matrix: &ShareMatrix<'_>,
+        opening: &[(usize, Scalar)],
+        ciphertext: &[u8],
+    ) -> Gt {
+        let elements = &ciphertext[..ciphertext.len() - MESSAGE_BYTES];
+        let elements = Elements::read(matrix, elements).expect("an honest ciphertext");
+        self.recover(matrix, opening, &elements)
+    }
+
+    /// d, as decapsulation finds it.
+    pub(crate) fn recover_with(&self, policy: &Formula, ciphertext: &[u8]) -> Gt {
+        let matrix = ShareMatrix::new(policy).expect("an honest policy");
+        let opening = matrix
+            .open(|row| self.element(row.attribute).is_some())
+            .expect("an authorised key");
+        self.recover_by(&matrix, &opening, ciphertext)
     }
 }

@@ -75,6 +75,15 @@ impl G1 {
         Self(out)
     }
 
+    /// `self^coefficient` for a coefficient that is public and mostly one.
+    pub(crate) fn pow_coefficient(&self, coefficient: &Scalar) -> Self {
+        if *coefficient == Scalar::one() {
+            *self
+        } else {
+            self.pow(coefficient)
+        }
+    }
+
     /// `self^-1`.
     pub(crate) fn inverse(&self) -> Self {
         let mut out = self.0;

@@ -101,6 +101,16 @@ proptest! {
         prop_assert_eq!(most, Some(matrix.occurrences()));
     }
 
+    /// Key-policy keys are made without α, which rests on this.
+    #[test]
+    fn the_secret_is_a_summand_with_coefficient_one_or_not_at_all(formula in formulas()) {
+        let matrix = ShareMatrix::new(&formula).unwrap();
+        for (i, row) in matrix.rows().iter().enumerate() {
+            let expected = if row.takes_secret() { Scalar::one() } else { Scalar::zero() };
+            prop_assert!(matrix.dense(i)[0] == expected);
+        }
+    }
+
     /// Shares of an authorised set add up to the secret.
     #[test]
     fn shares_open_to_the_secret(formula in formulas(), set in 0u8..64, seed: u64) {

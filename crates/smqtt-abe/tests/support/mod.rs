@@ -9,7 +9,7 @@
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use smqtt_abe::cp;
+use smqtt_abe::{cp, kp};
 use smqtt_policy::{Attribute, AttributeSet, Epoch, Formula, Policy};
 
 /// A generator that makes the same numbers in every run.
@@ -50,6 +50,46 @@ impl CpAuthority {
             .issue(&self.parameters, set, &mut rng(0x6b65))
             .unwrap()
     }
+}
+
+/// An authority of the key-policy scheme.
+pub struct KpAuthority {
+    pub master: kp::MasterKey,
+    pub parameters: kp::PublicParameters,
+}
+
+impl KpAuthority {
+    pub fn new(seed: u64) -> Self {
+        let (master, parameters) = kp::setup(&mut rng(seed));
+        Self { master, parameters }
+    }
+
+    pub fn key(&self, policy: &str) -> kp::PolicyKey {
+        self.master
+            .issue(&self.parameters, &formula(policy), &mut rng(0x6b65))
+            .unwrap()
+    }
+}
+
+/// The byte strings of an encoded object and where they stand: CBOR heads of one, two or three
+/// bytes, as this crate writes them.
+pub fn fields(object: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut at = 3;
+    let mut out = Vec::new();
+    while at < object.len() {
+        let (head, length) = match object[at] & 0x1f {
+            n @ 0..24 => (1, usize::from(n)),
+            24 => (2, usize::from(object[at + 1])),
+            25 => (
+                3,
+                usize::from(u16::from_be_bytes([object[at + 1], object[at + 2]])),
+            ),
+            other => panic!("head {other} is not one of these objects'"),
+        };
+        out.push(at + head..at + head + length);
+        at += head + length;
+    }
+    out
 }
 
 /// The attributes of random policies and sets.
