@@ -209,7 +209,7 @@ plaintext=$(LC_ALL=C grep -aoF -f "$dir/plain-timestamps" -f "$dir/plain-values"
 # That the search can find something: it must find every reading in what the technician wrote down.
 control=$(LC_ALL=C grep -caF -f "$dir/plain-timestamps" "$dir/technician.out" || true)
 refusal=$(grep -m1 -i 'not authorised' "$dir/log/visitor.log" || true)
-visitor_refused=$(grep -oiE 'not.authorised[^0-9]*[0-9]+' "$dir/log/visitor.log" | grep -oE '[0-9]+$' | tail -n 1 || true)
+visitor_refused=$(grep -oE 'not-authorised [0-9]+' "$dir/log/visitor.log" | grep -oE '[0-9]+' | tail -n 1 || true)
 
 step "Summary"
 printf '  %-34s %s\n' 'published by the sensor' "$total" \

@@ -94,7 +94,7 @@ impl Outcome {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
             })
             .collect();
-        let summary = lines.iter().find_map(|line| line.get("summary")).cloned();
+        let summary = lines.iter().find(|line| line["type"] == "summary").cloned();
         Self {
             payloads: lines
                 .iter()
@@ -136,7 +136,7 @@ fn is_message(publish: &Publish) -> bool {
 }
 
 fn refusals_at_least(count: usize) -> impl Fn(&str) -> bool {
-    move |stdout| stdout.matches("\"refused\"").count() >= count
+    move |stdout| stdout.matches(r#""type":"refused""#).count() >= count
 }
 
 #[test]
