@@ -39,13 +39,15 @@ struct Setup {
     parameters_hash: String,
 }
 
-/// `access` is an attribute-set text (CP) or a policy text (KP).
+/// `access` is an attribute-set text (CP) or a policy text (KP); `attributes` the encodings of the
+/// attributes with an element, in their order (CP).
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
     name: String,
     access: String,
     epoch: u64,
+    attributes: Vec<String>,
     seed: String,
     key: String,
 }
@@ -117,6 +119,8 @@ trait Scheme {
         epoch: u64,
         ciphertext: &[u8],
     ) -> Result<[u8; 32], Error>;
+    /// The encodings of the attributes that a key has an element for.
+    fn held(access: &str, epoch: u64) -> Vec<Vec<u8>>;
     /// The canonical bytes of a ciphertext's access structure, and those of its attributes.
     fn encoded(access: &str, epoch: u64) -> (Vec<u8>, Vec<Vec<u8>>);
 }
@@ -180,6 +184,13 @@ impl Scheme for Cp {
         Ok(*shared.as_bytes())
     }
 
+    fn held(access: &str, epoch: u64) -> Vec<Vec<u8>> {
+        attributes(access, epoch)
+            .iter()
+            .map(|a| a.encode())
+            .collect()
+    }
+
     fn encoded(access: &str, epoch: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
         (formula(access, epoch).encode(), Vec::new())
     }
@@ -234,6 +245,10 @@ impl Scheme for Kp {
         Ok(*shared.as_bytes())
     }
 
+    fn held(_: &str, _: u64) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
     fn encoded(access: &str, epoch: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
         let set = attributes(access, epoch);
         (set.encode(), set.iter().map(|a| a.encode()).collect())
@@ -266,6 +281,8 @@ fn verify<S: Scheme>(name: &str) {
     for key in &file.keys {
         let issued = S::issue(&master, &key.access, key.epoch, &mut generator(&key.seed));
         assert_eq!(hex(issued), key.key, "{}", key.name);
+        let held: Vec<_> = S::held(&key.access, key.epoch).iter().map(hex).collect();
+        assert_eq!(held, key.attributes, "{}", key.name);
     }
     let key = |name: &str| unhex(&file.keys.iter().find(|k| k.name == name).unwrap().key);
     assert!(file.ciphertexts.len() >= 5 && file.failures.len() >= 6);
@@ -337,6 +354,7 @@ fn make<S: Scheme>(name: &str, keys: &[(&str, &str, u64)], cases: &[Case]) {
                 name: name.into(),
                 access: access.into(),
                 epoch,
+                attributes: S::held(access, epoch).iter().map(hex).collect(),
                 seed,
                 key: hex(key),
             }
