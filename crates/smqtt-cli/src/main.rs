@@ -1,2 +1,61 @@
-//! The `smqtt` command line.
-fn main() {}
+//! `smqtt`: enrol a device, publish sealed, subscribe verified.
+//!
+//! A thin program around `smqtt-client`: options become options of the library, events become lines,
+//! errors become one line with the next step and a documented exit code.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod connection;
+mod console;
+mod enroll;
+mod exit;
+mod failure;
+mod identity;
+mod inspect;
+mod interrupt;
+mod json;
+mod policy;
+mod publish;
+mod subscribe;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    console::log(arguments.log_filter());
+    let outcome = match arguments.command {
+        Command::Enroll(options) => on_runtime(enroll::run(options)),
+        Command::Pub(options) => on_runtime(publish::run(options)),
+        Command::Sub(options) => on_runtime(subscribe::run(options)),
+        Command::Policy(command) => policy::run(&command),
+        Command::Identity(command) => identity::run(&command),
+        Command::Inspect(options) => inspect::run(&options),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.report();
+            failure.exit().into()
+        }
+    }
+}
+
+/// Runs a command that talks to the network. Two workers: one for the connection, one for the
+/// command, which may block on its standard streams.
+fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unexpected(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(command);
+    // A thread that still waits for standard input must not keep the program alive.
+    runtime.shutdown_background();
+    outcome
+}

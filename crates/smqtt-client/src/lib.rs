@@ -1,1 +1,91 @@
-//! The asynchronous SMQTT client: connect, publish sealed, subscribe verified, enrol
+//! The asynchronous SMQTT client: connect, publish sealed, subscribe verified, enrol.
+//!
+//! A device has an [`Identity`], written by [`enrol`]. With it, it [connects](Client::connect) to any
+//! MQTT broker, 3.1.1 or 5, and seals what it [publishes](Client::publisher) under a policy; whoever
+//! [subscribes](Client::subscribe) opens what its own attributes satisfy. The broker in between holds
+//! no key: a stock Mosquitto will do.
+//!
+//! # Invariants
+//!
+//! - No payload leaves unsealed: there is no call that publishes plaintext.
+//! - A message that arrives is verified before it is handed out; one that cannot be opened is an
+//!   event with its reason and never ends a subscription.
+//! - A key frame is acknowledged by the broker before the first message under it goes out, and is
+//!   subscribed to before the messages that need it.
+//! - Every queue is bounded: who publishes faster than the broker takes waits; who reads slower than
+//!   the broker sends makes the connection stop reading.
+//! - A private key never leaves the device.
+//!
+//! # Publish
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), smqtt_client::Error> {
+//! use smqtt_client::{Client, Identity, Options, Policy};
+//!
+//! let sensor = Identity::load("keys/sensor".as_ref())?;
+//! let client = Client::connect(Options::new(sensor)?).await?;
+//! let policy: Policy = "role = technician and site = berlin".parse().expect("a valid policy");
+//! let mut publisher = client.publisher(policy)?;
+//! publisher.publish("plant/7/temperature", "21.5").await?;
+//! publisher.close().await?;
+//! client.disconnect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Subscribe
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), smqtt_client::Error> {
+//! use smqtt_client::{Client, Identity, Options, QoS};
+//!
+//! let anna = Identity::load("keys/anna".as_ref())?;
+//! let client = Client::connect(Options::new(anna)?).await?;
+//! let mut subscriber = client.subscribe(["plant/+/temperature"], QoS::AtLeastOnce).await?;
+//! loop {
+//!     let message = subscriber.next_message().await?;
+//!     println!("{} from {}: {:?}", message.topic, message.publisher, message.payload);
+//! }
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+mod address;
+mod backoff;
+mod client;
+mod clock;
+mod command;
+mod connection;
+mod enrol;
+mod error;
+mod event;
+mod inbox;
+mod keys;
+mod ledger;
+mod options;
+mod publisher;
+mod subscriber;
+mod topics;
+mod transport;
+
+pub use address::BrokerAddress;
+pub use backoff::Backoff;
+pub use client::Client;
+pub use enrol::{Enrolled, Enrolment, enrol};
+pub use error::{Error, ErrorKind, Loss};
+pub use event::Event;
+pub use keys::attributes;
+pub use ledger::{Receipt, Tally};
+pub use options::{Options, Timeouts};
+pub use publisher::{Publication, Publisher, PublisherOptions};
+pub use subscriber::{Listener, Relayed, Subscriber};
+pub use topics::{publishable, subscribable};
+
+pub use smqtt_envelope::{
+    Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Refusal, RefusalCounts,
+    SealerConfig,
+};
+pub use smqtt_format::{KeyId, Sequence};
+pub use smqtt_pki::{DeviceId, Fingerprint, Identity};
+pub use smqtt_policy::{AttributeSet, Epoch, Policy};
+pub use smqtt_proto::{ProtocolVersion, QoS, TopicFilter, TopicName};

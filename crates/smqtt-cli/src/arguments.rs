@@ -1,0 +1,77 @@
+//! What can be typed.
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Parser, Subcommand};
+
+use crate::{enroll, exit, identity, inspect, policy, publish, subscribe};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// MQTT whose payloads only the intended readers can open.
+///
+/// A publisher seals each message under a policy such as `role = doctor and dept = icu`; the broker
+/// relays it without being able to read it; a subscriber opens it if the attributes that its
+/// authority gave it satisfy the policy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smqtt",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = exit::TABLE,
+    after_long_help = exit::TABLE,
+)]
+pub(crate) struct Arguments {
+    /// Log to stderr what the program does: error, warn, info, debug or trace, or a tracing filter
+    #[arg(long, global = true, value_name = "FILTER", env = "SMQTT_LOG", hide_env_values = true)]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// The log filter, if logging was asked for.
+    pub(crate) fn log_filter(&self) -> Option<&str> {
+        self.log.as_deref()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Enrol this device at an authority and write its identity directory
+    #[command(visible_alias = "enrol")]
+    Enroll(enroll::Options),
+    /// Seal messages under a policy and publish them
+    #[command(visible_alias = "publish")]
+    Pub(publish::Options),
+    /// Subscribe, verify and open messages
+    #[command(visible_alias = "subscribe")]
+    Sub(subscribe::Options),
+    /// Check policies without any network
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Look into an identity directory
+    #[command(subcommand)]
+    Identity(identity::Command),
+    /// Explain a captured payload without any key
+    Inspect(inspect::Options),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,345 @@
+//! `smqtt pub`: seal messages under a policy and publish them.
+
+mod input;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use smqtt_client::{
+    Backoff, Client, Delivery, Policy, Publication, Publisher, PublisherOptions, QoS, Tally,
+    publishable,
+};
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::console::{self, Progress};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::{json, policy};
+
+use input::Input;
+
+const EXAMPLES: &str = "\
+Examples:
+  # one message, its key frame inline
+  smqtt pub -i keys/sensor -t plant/7/temperature -p 'role = technician' -m 21.5
+
+  # each line of a file, one key frame announced for all of them
+  smqtt pub -i keys/sensor -t plant/7/log -p 'role = auditor or site = berlin' -l < readings.txt
+
+  # a file as one message, retained
+  smqtt pub -i keys/sensor -t plant/7/plan -p 'role = technician' -r -f plan.pdf
+
+Exit codes: smqtt --help";
+
+/// How readers come by the key frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FramesOption {
+    /// Published once, retained, beside the messages; removed at the end
+    Announced,
+    /// Carried in front of every message
+    Inline,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// The topic to publish to
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: String,
+
+    /// Who may read: a policy over attributes, such as 'role = doctor and dept = icu'
+    #[arg(short, long, value_name = "POLICY", env = "SMQTT_POLICY", hide_env_values = true)]
+    policy: String,
+
+    #[command(flatten)]
+    message: MessageSource,
+
+    /// The quality of service: 0 sent once, 1 acknowledged, 2 exactly once
+    #[arg(short, long, value_name = "0|1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+
+    /// Let the broker keep the message for later subscribers; a retained message always carries its
+    /// key frame inline
+    #[arg(short, long)]
+    retain: bool,
+
+    /// How readers come by the key frame [default: inline with -m and -f, announced with -l]
+    #[arg(long, value_name = "HOW")]
+    frames: Option<FramesOption>,
+
+    /// With -l: the most messages a second
+    #[arg(long, value_name = "PER SECOND", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// With -l: seconds to try to get a lost connection back before giving up; 0 gives up at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    retry: u64,
+
+    /// Print a summary as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+
+    /// No progress and no summary on stderr
+    #[arg(long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct MessageSource {
+    /// Publish this text
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+
+    /// Publish this file's content as one message; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// Publish each line of standard input, without its line feed
+    #[arg(short, long)]
+    lines: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("give a number above 0".to_owned()),
+    }
+}
+
+/// The summary of `--json`.
+#[derive(Debug, Serialize)]
+struct Summary {
+    r#type: &'static str,
+    /// Messages handed to the connection.
+    published: u64,
+    acknowledged: u64,
+    refused: u64,
+    lost: u64,
+    /// Plaintext bytes of all messages.
+    bytes: u64,
+    seconds: f64,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
+    // Everything that can be wrong without a network is checked before there is one.
+    let policy = policy::parse(&options.policy)?;
+    let topic = publishable(&options.topic)?.to_string();
+    let (_identity, connect) = options.connection.options()?;
+    let mut input = Input::open(&options.message)?;
+
+    let interrupt = Interrupt::listen()?;
+    let connect = connect.reconnect(options.backoff());
+    let client = tokio::select! {
+        client = Client::connect(connect) => client?,
+        () = interrupt.asked() => return Ok(Exit::Done),
+    };
+    let mut run = Run {
+        publisher: client.publisher(options.publisher(policy))?,
+        topic,
+        options: &options,
+        progress: Progress::new(options.message.lines && !options.quiet),
+        bytes: 0,
+    };
+    let sent = run.send(&mut input, &interrupt).await;
+    let settled = run.settle().await;
+    run.progress.clear();
+    let tally = run.publisher.tally();
+    run.summarise(&tally);
+    let closed = run.close().await;
+    // The first thing that went wrong is the one to report.
+    sent?;
+    settled?;
+    if let Some(failure) = shortfall(&tally) {
+        return Err(failure);
+    }
+    closed?;
+    client.disconnect().await?;
+    Ok(Exit::Done)
+}
+
+impl Options {
+    fn backoff(&self) -> Option<Backoff> {
+        (self.message.lines && self.retry > 0).then(|| Backoff {
+            give_up: Some(Duration::from_secs(self.retry)),
+            ..Backoff::default()
+        })
+    }
+
+    fn publisher(&self, policy: Policy) -> PublisherOptions {
+        let frames = self.frames.unwrap_or(if self.message.lines {
+            FramesOption::Announced
+        } else {
+            FramesOption::Inline
+        });
+        PublisherOptions::new(policy).delivery(match frames {
+            FramesOption::Announced => Delivery::Announced,
+            FramesOption::Inline => Delivery::Inline,
+        })
+    }
+
+    fn qos(&self) -> QoS {
+        match self.qos {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
+    }
+
+    /// How long acknowledgements may stay away before they are given up.
+    fn patience(&self) -> Duration {
+        let retry = if self.message.lines { self.retry } else { 0 };
+        self.connection.timeout() + Duration::from_secs(retry)
+    }
+}
+
+struct Run<'a> {
+    publisher: Publisher,
+    topic: String,
+    options: &'a Options,
+    progress: Progress,
+    bytes: u64,
+}
+
+impl Run<'_> {
+    /// Publishes whatever the input gives until it ends or the program is asked to.
+    async fn send(&mut self, input: &mut Input, interrupt: &Interrupt) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut count = 0u64;
+        loop {
+            let payload = tokio::select! {
+                biased;
+                () = interrupt.asked() => return Ok(()),
+                payload = input.next() => match payload? {
+                    Some(payload) => payload,
+                    None => return Ok(()),
+                },
+            };
+            if let Some(rate) = self.options.rate {
+                #[allow(clippy::cast_precision_loss)] // exact up to 2^53 messages
+                let due = started + Duration::from_secs_f64(count as f64 / rate);
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = interrupt.asked() => return Ok(()),
+                }
+            }
+            let publication = Publication::new(&self.topic, &payload)
+                .qos(self.options.qos())
+                .retain(self.options.retain);
+            tokio::select! {
+                sent = self.publisher.send(publication) => sent?,
+                () = interrupt.asked() => return Ok(()),
+            }
+            count += 1;
+            self.bytes += payload.len() as u64;
+            self.show_progress();
+        }
+    }
+
+    /// Waits for acknowledgements for as long as they keep coming.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let patience = self.options.patience();
+        loop {
+            let before = self.publisher.tally().in_flight();
+            let waited = tokio::time::timeout(Duration::from_millis(200), self.publisher.flush());
+            if waited.await.is_ok() {
+                return Ok(());
+            }
+            self.show_progress();
+            if self.publisher.tally().in_flight() < before {
+                continue;
+            }
+            let waited = tokio::time::timeout(patience, self.publisher.flush()).await;
+            let after = self.publisher.tally().in_flight();
+            if waited.is_err() && after >= before {
+                return Err(Failure::new(
+                    Exit::Lost,
+                    format!(
+                        "the broker acknowledged nothing for {} s, {after} messages are open; publish them again",
+                        patience.as_secs()
+                    ),
+                ));
+            }
+        }
+    }
+
+    fn show_progress(&mut self) {
+        let publisher = &self.publisher;
+        self.progress.tick(|elapsed| {
+            let tally = publisher.tally();
+            #[allow(clippy::cast_precision_loss)] // a rate for the eye
+            let rate = tally.acknowledged as f64 / elapsed.as_secs_f64();
+            format!(
+                "{} published, {} acknowledged, {rate:.0} a second",
+                tally.handed_over, tally.acknowledged
+            )
+        });
+    }
+
+    fn summarise(&self, tally: &Tally) {
+        let seconds = self.progress.elapsed().as_secs_f64();
+        if self.options.json {
+            let summary = Summary {
+                r#type: "summary",
+                published: tally.handed_over,
+                acknowledged: tally.acknowledged,
+                refused: tally.refused,
+                lost: tally.lost,
+                bytes: self.bytes,
+                seconds: (seconds * 1000.0).round() / 1000.0,
+            };
+            let mut out = std::io::stdout().lock();
+            // Nobody reads the summary any more: the messages are published all the same.
+            let _ = json::line(&mut out, &summary).and_then(|()| out.flush());
+        } else if self.options.message.lines && !self.options.quiet {
+            console::say(&format!(
+                "{} published, {} acknowledged, {seconds:.1} s",
+                tally.handed_over, tally.acknowledged
+            ));
+        }
+    }
+
+    /// Takes the announced frames back, for as long as that may take.
+    async fn close(self) -> Result<(), Failure> {
+        match tokio::time::timeout(self.options.connection.timeout(), self.publisher.close()).await {
+            Ok(closed) => Ok(closed.map(drop)?),
+            Err(_) => Err(Failure::new(
+                Exit::Lost,
+                "the broker did not acknowledge that the key frames are removed; they expire by themselves",
+            )),
+        }
+    }
+}
+
+/// What to report when not every message was acknowledged.
+fn shortfall(tally: &Tally) -> Option<Failure> {
+    let of = tally.handed_over;
+    if tally.refused > 0 {
+        let reason = tally.first_refusal.as_deref().unwrap_or("no reason");
+        return Some(Failure::new(
+            Exit::Refused,
+            format!(
+                "the broker refused {} of {of} messages: {}; ask who runs it for the right to publish there",
+                tally.refused,
+                console::printable(reason)
+            ),
+        ));
+    }
+    let open = tally.lost + tally.in_flight();
+    (open > 0).then(|| {
+        Failure::new(
+            Exit::Lost,
+            format!(
+                "{open} of {of} messages were not acknowledged: they may or may not have arrived; publish them again"
+            ),
+        )
+    })
+}

@@ -1,0 +1,304 @@
+//! `smqtt sub`: subscribe, verify and open messages.
+
+mod account;
+mod notices;
+mod output;
+
+use std::io;
+use std::time::Duration;
+
+use clap::Args;
+use smqtt_client::{Client, Event, Listener, Loss, QoS, Subscriber};
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::console;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+
+use account::Account;
+use notices::Notices;
+use output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  smqtt sub -i keys/anna -t 'plant/+/temperature' -v
+
+  # one message, at most ten seconds, as JSON
+  smqtt sub -i keys/anna -t plant/7/temperature -C 1 -W 10 --json
+
+  # what the broker relays, unopened
+  smqtt sub -i keys/anna -t plant/7/temperature --raw -C 1 | smqtt inspect
+
+Messages go to stdout, one a line; everything else goes to stderr. With --json every line of stdout
+is an object with a \"type\": message, refused, missing, connection or, last, summary.
+A message that this device may not read is counted, not an error; Ctrl-C ends with exit code 0.
+Exit codes: smqtt --help";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// A topic filter, with + and # as wildcards; may be given several times
+    #[arg(short, long = "topic", value_name = "FILTER", required = true)]
+    topics: Vec<String>,
+
+    /// Print the topic in front of each payload
+    #[arg(short, long, conflicts_with_all = ["json", "raw"])]
+    verbose: bool,
+
+    /// End after this many messages were read
+    #[arg(short = 'C', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// End after this many seconds; with -C it is an error if fewer messages came
+    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = seconds)]
+    wait: Option<Duration>,
+
+    /// The quality of service to ask for: 0, 1 or 2
+    #[arg(short, long, value_name = "0|1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    /// Print the payloads as the broker relays them: sealed, nothing opened, nothing verified,
+    /// nothing between them
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+
+    /// No notices and no summary on stderr
+    #[arg(long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "give a number of seconds above 0".to_owned())
+}
+
+/// Why the loop ended without an error.
+enum End {
+    /// As many messages as were asked for.
+    Enough,
+    /// A signal, or nobody reads the output.
+    Asked,
+    /// The time is over.
+    Time,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
+    for filter in &options.topics {
+        smqtt_client::subscribable(filter)?;
+    }
+    let (identity, connect) = options.connection.options()?;
+    let held = smqtt_client::attributes(&identity)?.without_epoch();
+    let deadline = options.wait.map(|wait| Instant::now() + wait);
+    let interrupt = Interrupt::listen()?;
+    let deadline = Deadline { deadline, interrupt };
+
+    let client = tokio::select! {
+        client = Client::connect(connect) => client?,
+        end = deadline.reached() => return options.ended(&end, 0),
+    };
+    let mut run = Run {
+        output: Output::new(&options),
+        notices: Notices::new(options.quiet || options.json, &held),
+        account: Account::default(),
+        deadline,
+        options: &options,
+    };
+    let end = if options.raw {
+        run.relay(&client).await
+    } else {
+        run.read(&client).await
+    };
+    // Whatever happened, what was counted is told.
+    let told = run.summarise();
+    let end = end?;
+    told?;
+    // The summary is out; a broker that does not answer the DISCONNECT changes nothing.
+    let _ = client.disconnect().await;
+    options.ended(&end, run.account.read())
+}
+
+impl Options {
+    fn qos(&self) -> QoS {
+        match self.qos {
+            0 => QoS::AtMostOnce,
+            1 => QoS::AtLeastOnce,
+            _ => QoS::ExactlyOnce,
+        }
+    }
+
+    fn ended(&self, end: &End, read: u64) -> Result<Exit, Failure> {
+        match (end, self.count, self.wait) {
+            (End::Time, Some(count), Some(wait)) => Err(Failure::new(
+                Exit::TimedOut,
+                format!(
+                    "{read} of {count} messages came within {} s; is somebody publishing there, under a policy that this device satisfies?",
+                    wait.as_secs_f64()
+                ),
+            )),
+            _ => Ok(Exit::Done),
+        }
+    }
+}
+
+/// When to end without an error.
+struct Deadline {
+    deadline: Option<Instant>,
+    interrupt: Interrupt,
+}
+
+impl Deadline {
+    async fn reached(&self) -> End {
+        let over = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = over => End::Time,
+            () = self.interrupt.asked() => End::Asked,
+        }
+    }
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    output: Output,
+    notices: Notices,
+    account: Account,
+    deadline: Deadline,
+}
+
+impl Run<'_> {
+    /// Opens messages until it is time to end.
+    async fn read(&mut self, client: &Client) -> Result<End, Failure> {
+        let subscribing = client.subscribe(&self.options.topics, self.options.qos());
+        let mut subscriber: Subscriber = tokio::select! {
+            subscriber = subscribing => subscriber?,
+            end = self.deadline.reached() => return Ok(end),
+        };
+        self.subscribed();
+        loop {
+            // What is there is taken without looking at clocks; before a wait, the output goes out.
+            let event = match subscriber.try_next() {
+                Some(event) => event,
+                None => {
+                    if self.flush()? {
+                        return Ok(End::Asked);
+                    }
+                    tokio::select! {
+                        event = subscriber.next() => event,
+                        end = self.deadline.reached() => return Ok(end),
+                    }
+                }
+            };
+            if let Event::Ended(loss) = &event {
+                return Err(ended(loss));
+            }
+            self.account.note(&event);
+            self.notices.note(&event);
+            match self.output.event(&event) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Asked),
+                Err(error) => return Err(cannot_write(&error)),
+            }
+            if self.options.count == Some(self.account.read()) {
+                return Ok(End::Enough);
+            }
+            if self.deadline.interrupt.is_asked() {
+                return Ok(End::Asked);
+            }
+        }
+    }
+
+    /// Passes payloads on unopened until it is time to end.
+    async fn relay(&mut self, client: &Client) -> Result<End, Failure> {
+        let listening = client.listen(&self.options.topics, self.options.qos());
+        let mut listener: Listener = tokio::select! {
+            listener = listening => listener?,
+            end = self.deadline.reached() => return Ok(end),
+        };
+        self.subscribed();
+        loop {
+            let relayed = tokio::select! {
+                relayed = listener.next() => relayed,
+                end = self.deadline.reached() => return Ok(end),
+            };
+            let relayed = match relayed {
+                Ok(relayed) => relayed,
+                Err(loss) => return Err(ended(&loss)),
+            };
+            match self.output.raw(&relayed.payload) {
+                Ok(()) => self.account.relayed(),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Asked),
+                Err(error) => return Err(cannot_write(&error)),
+            }
+            if self.options.count == Some(self.account.read()) {
+                return Ok(End::Enough);
+            }
+        }
+    }
+
+    fn subscribed(&self) {
+        for filter in &self.options.topics {
+            console::say(&format!("subscribed to {}", console::printable(filter)));
+        }
+    }
+
+    /// Writes out what is buffered. True if nobody reads it any more.
+    fn flush(&mut self) -> Result<bool, Failure> {
+        match self.output.flush() {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+            Err(error) => Err(cannot_write(&error)),
+        }
+    }
+
+    fn summarise(&mut self) -> Result<(), Failure> {
+        if self.options.json {
+            match self.output.summary(&self.account) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(cannot_write(&error));
+                }
+                _ => {}
+            }
+        } else {
+            self.flush()?;
+            if !self.options.quiet && !self.options.raw {
+                console::say(&self.account.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cannot_write(error: &io::Error) -> Failure {
+    Failure::unexpected(format!("cannot write to standard output: {error}"))
+}
+
+fn ended(loss: &Loss) -> Failure {
+    let reason = console::printable(loss.reason());
+    if loss.is_refusal() {
+        Failure::new(
+            Exit::Refused,
+            format!("the broker ended the connection: {reason}; its log says more"),
+        )
+    } else {
+        Failure::new(
+            Exit::Lost,
+            format!("the connection to the broker was lost: {reason}; subscribe again"),
+        )
+    }
+}

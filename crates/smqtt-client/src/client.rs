@@ -1,0 +1,225 @@
+//! The handle on a connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smqtt_envelope::{Opener, OpenerConfig, Sealer, Signer};
+use smqtt_pki::Identity;
+use smqtt_policy::Policy;
+use smqtt_proto::QoS;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::command::{Command, SubscribeCommand};
+use crate::connection::Connection;
+use crate::inbox::Inbox;
+use crate::keys::Keys;
+use crate::topics::{announcements, subscribable};
+use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber};
+
+/// Commands that wait for the connection task.
+const COMMANDS: usize = 256;
+
+/// A connection to a broker, of which publishers and subscribers are made.
+///
+/// Cheap to clone; all clones share the connection. The connection ends by [`Client::disconnect`],
+/// or when the last clone, publisher and subscriber is dropped.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    /// Tells the connection task that a subscriber has taken messages or has gone.
+    taken: Arc<Notify>,
+    task: Mutex<Option<JoinHandle<Result<(), Loss>>>>,
+    identity: Arc<Identity>,
+    keys: Keys,
+    close: Duration,
+}
+
+impl Client {
+    /// Connects and returns when the broker has accepted the connection.
+    ///
+    /// # Errors
+    ///
+    /// Before any network: [`Error::DamagedIdentity`], [`Error::Option`], [`Error::Address`],
+    /// [`Error::InsecureTransport`]. Then [`Error::Unreachable`], [`Error::TimedOut`],
+    /// [`Error::Untrusted`], [`Error::Tls`], [`Error::Refused`], [`Error::Protocol`].
+    pub async fn connect(options: Options) -> Result<Self, Error> {
+        options.checked_broker()?;
+        let identity = Arc::clone(&options.identity);
+        let keys = Keys::of(&identity)?;
+        let close = options.timeouts.close;
+        let (commands, requests) = mpsc::channel(COMMANDS);
+        let taken = Arc::new(Notify::new());
+        let connection = Connection::establish(options, requests, Arc::clone(&taken)).await?;
+        let task = tokio::spawn(connection.run());
+        Ok(Self(Arc::new(Shared {
+            commands,
+            taken,
+            task: Mutex::new(Some(task)),
+            identity,
+            keys,
+            close,
+        })))
+    }
+
+    /// The identity that this client acts under.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// A publisher that seals under `policy`, or as the options say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DamagedIdentity`] if the identity's attribute key is of no epoch, [`Error::Seal`] for
+    /// options out of their range.
+    pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
+        let PublisherOptions { policy, config } = options.into();
+        let keys = &self.0.keys;
+        let epoch = keys.attribute_key.epoch().ok_or(Error::DamagedIdentity {
+            part: "attribute key",
+            reason: "it is of no epoch".to_owned(),
+        })?;
+        let signer: Arc<dyn Signer> = Arc::clone(&self.0.identity) as _;
+        let delivery = config.delivery;
+        let sealer = Sealer::new(signer, keys.parameters.clone(), policy, epoch, config)
+            .map_err(Error::Seal)?;
+        Ok(Publisher::new(self.0.commands.clone(), sealer, delivery))
+    }
+
+    /// Subscribes to filters, and to the key frames for them first. Returns when the broker has
+    /// granted all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Topic`], [`Error::SubscriptionRefused`] with the filter and the broker's reason,
+    /// [`Error::ConnectionLost`].
+    pub async fn subscribe<F: AsRef<str>>(
+        &self,
+        filters: impl IntoIterator<Item = F>,
+        qos: QoS,
+    ) -> Result<Subscriber, Error> {
+        self.subscribe_with(filters, qos, OpenerConfig::default())
+            .await
+    }
+
+    /// As [`Client::subscribe`], with other bounds for the opener.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_with<F: AsRef<str>>(
+        &self,
+        filters: impl IntoIterator<Item = F>,
+        qos: QoS,
+        mut config: OpenerConfig,
+    ) -> Result<Subscriber, Error> {
+        let filters = parsed(filters)?;
+        // Each member of a shared subscription gets its share only: gaps are no loss.
+        config.report_missing &= filters.iter().all(|filter| !filter.is_shared());
+        let frames = filters
+            .iter()
+            .map(announcements)
+            .collect::<Result<Vec<_>, _>>()?;
+        let keys = &self.0.keys;
+        let opener = Opener::new(
+            self.0.identity.trust_anchor().clone(),
+            keys.parameters.clone(),
+            keys.another_attribute_key(&self.0.identity)?,
+            config,
+        )
+        .map_err(Error::Open)?;
+        let inbox = self.request(frames, filters, qos).await?;
+        Ok(Subscriber::new(inbox, opener))
+    }
+
+    /// Receives what the broker relays, unopened and unverified. Returns when the broker has granted
+    /// all filters.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::subscribe`].
+    pub async fn listen<F: AsRef<str>>(
+        &self,
+        filters: impl IntoIterator<Item = F>,
+        qos: QoS,
+    ) -> Result<Listener, Error> {
+        let inbox = self.request(Vec::new(), parsed(filters)?, qos).await?;
+        Ok(Listener::new(inbox))
+    }
+
+    /// Settles what is in flight, for as long as the close timeout allows, and disconnects.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectionLost`] if the connection had ended before.
+    pub async fn disconnect(self) -> Result<(), Error> {
+        let limit = self.0.close;
+        // Without a task, another clone waits for it.
+        let Some(mut task) = self.0.task.lock().take() else {
+            return Ok(());
+        };
+        // A channel that is closed already has its reason in the task's result.
+        let asked = self.0.commands.send(Command::Disconnect);
+        let ended = async {
+            let _ = asked.await;
+            (&mut task).await
+        };
+        // The task keeps the limit itself, once for what is in flight and once for the goodbye, but
+        // may be in the middle of making a connection, or may never come to see the command.
+        match tokio::time::timeout(limit * 2, ended).await {
+            Ok(Ok(ended)) => ended.map_err(Error::ConnectionLost),
+            Ok(Err(error)) => Err(Error::ConnectionLost(Loss::new(error))),
+            Err(_) => {
+                task.abort();
+                let loss = Loss::new("messages were not acknowledged in time");
+                Err(Error::ConnectionLost(loss))
+            }
+        }
+    }
+
+    async fn request(
+        &self,
+        announcements: Vec<smqtt_proto::TopicFilter>,
+        filters: Vec<smqtt_proto::TopicFilter>,
+        qos: QoS,
+    ) -> Result<Arc<Inbox>, Error> {
+        let inbox = Arc::new(Inbox::new(Arc::clone(&self.0.taken)));
+        let (done, granted) = oneshot::channel();
+        let command = Command::Subscribe(SubscribeCommand {
+            announcements,
+            filters,
+            qos,
+            inbox: Arc::clone(&inbox),
+            done,
+        });
+        let lost = || Error::ConnectionLost(Loss::closed());
+        self.0.commands.send(command).await.map_err(|_| lost())?;
+        granted.await.map_err(|_| lost())??;
+        Ok(inbox)
+    }
+}
+
+/// A policy alone: announced frames, the default key period.
+impl From<Policy> for PublisherOptions {
+    fn from(policy: Policy) -> Self {
+        Self::new(policy)
+    }
+}
+
+fn parsed<F: AsRef<str>>(
+    filters: impl IntoIterator<Item = F>,
+) -> Result<Vec<smqtt_proto::TopicFilter>, Error> {
+    let filters = filters
+        .into_iter()
+        .map(|filter| subscribable(filter.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    if filters.is_empty() {
+        return Err(Error::Option("give at least one topic filter".to_owned()));
+    }
+    Ok(filters)
+}

@@ -1,0 +1,41 @@
+//! What handles ask of the connection task.
+
+use std::sync::Arc;
+
+use smqtt_proto::packet::Publish;
+use smqtt_proto::{QoS, TopicFilter, TopicName};
+use tokio::sync::oneshot;
+
+use crate::Error;
+use crate::inbox::Inbox;
+use crate::ledger::Entry;
+
+/// One request. The channel that carries them is bounded: who sends faster than the broker takes
+/// waits.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Publish a message once.
+    Publish { publish: Publish, entry: Entry },
+    /// Publish a retained key frame, and publish it again on every new connection until it is
+    /// retracted: the broker may have lost what it retained.
+    Announce { publish: Publish, entry: Entry },
+    /// Clear a retained key frame.
+    Retract { topic: TopicName, entry: Entry },
+    /// Make a subscription, and make it again on every new connection.
+    Subscribe(SubscribeCommand),
+    /// Settle what is in flight, then disconnect.
+    Disconnect,
+}
+
+#[derive(Debug)]
+pub(crate) struct SubscribeCommand {
+    /// Filters for key frames; empty for a listener that opens nothing.
+    pub(crate) announcements: Vec<TopicFilter>,
+    /// Filters for messages.
+    pub(crate) filters: Vec<TopicFilter>,
+    /// The QoS for messages. Key frames always come with QoS 1.
+    pub(crate) qos: QoS,
+    pub(crate) inbox: Arc<Inbox>,
+    /// Told when every SUBACK is in.
+    pub(crate) done: oneshot::Sender<Result<(), Error>>,
+}

@@ -1,0 +1,447 @@
+//! The task that owns the connection.
+//!
+//! It alone touches the socket and the protocol's state. Handles send it [`Command`]s through a
+//! bounded channel; subscribers take what it puts into their [`Inbox`](crate::inbox::Inbox). In one
+//! turn it handles everything that was read, sends everything that is to be sent, and writes the lot
+//! at once.
+
+mod link;
+mod outgoing;
+mod subscriptions;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use smqtt_proto::client::Event;
+use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
+use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, TopicFilter, client};
+use tokio::sync::{Notify, mpsc};
+
+use crate::command::Command;
+use crate::inbox::{Inbound, Receipt};
+use crate::ledger::Outcome;
+use crate::{Backoff, Error, Loss, Options};
+
+use link::{Dialler, Link, Moved, Opened};
+use outgoing::{Next, Outgoing};
+use subscriptions::Subscriptions;
+
+/// Bytes that wait for the socket before no more commands are taken.
+const HIGH_WATER: usize = 1024 * 1024;
+/// Commands that are taken at a time.
+const BATCH: usize = 128;
+/// For how long a broker keeps the session of a client that means to come back, in seconds. MQTT 5.
+const SESSION_EXPIRY: u32 = 300;
+
+/// Everything that outlives a single connection.
+pub(crate) struct Connection {
+    dialler: Dialler,
+    backoff: Option<Backoff>,
+    commands: mpsc::Receiver<Command>,
+    /// A subscriber has taken messages, or has gone.
+    taken: Arc<Notify>,
+    /// Present but between connections.
+    link: Option<Link>,
+    /// Connections so far.
+    number: u64,
+    /// Whether the broker takes subscription identifiers.
+    subscription_ids: bool,
+    outgoing: Outgoing,
+    subscriptions: Subscriptions,
+    /// Until when to settle what is in flight before the end.
+    closing: Option<Instant>,
+    handles_gone: bool,
+    receipts: Vec<Receipt>,
+}
+
+/// Why a link is not served any more.
+enum Served {
+    /// Everything is settled.
+    Finished,
+    Lost(Loss),
+}
+
+impl Connection {
+    /// Connects for the first time, without retrying.
+    pub(crate) async fn establish(
+        options: Options,
+        commands: mpsc::Receiver<Command>,
+        taken: Arc<Notify>,
+    ) -> Result<Self, Error> {
+        let dialler = dialler(&options)?;
+        let opened = dialler.dial(&mut Session::new()).await?;
+        let mut connection = Self {
+            dialler,
+            backoff: options.reconnect,
+            commands,
+            taken,
+            link: None,
+            number: 0,
+            subscription_ids: false,
+            outgoing: Outgoing::default(),
+            subscriptions: Subscriptions::default(),
+            closing: None,
+            handles_gone: false,
+            receipts: Vec::new(),
+        };
+        // Whoever loses the connection comes back to its session.
+        connection.dialler.mqtt.connect.clean_start =
+            connection.backoff.is_none() || !connection.dialler.mqtt.connect.version.is_v5();
+        connection.begin(opened);
+        Ok(connection)
+    }
+
+    /// Serves the connection, and the ones after it, until the end.
+    pub(crate) async fn run(mut self) -> Result<(), Loss> {
+        let ended = loop {
+            let loss = match self.serve().await {
+                Served::Finished => break self.finish().await,
+                Served::Lost(loss) => loss,
+            };
+            if let Err(loss) = self.reconnect(loss).await {
+                break Err(loss);
+            }
+        };
+        let loss = ended.clone().err().unwrap_or_else(Loss::closed);
+        tracing::debug!(%loss, "the connection has ended");
+        self.subscriptions.end(&loss);
+        ended
+    }
+
+    /// Takes a new link into service.
+    fn begin(&mut self, opened: Opened) {
+        let Opened {
+            link,
+            connack,
+            forgotten,
+        } = opened;
+        let ConnAck {
+            session_present,
+            properties,
+            ..
+        } = *connack;
+        tracing::info!(
+            broker = %self.dialler.address,
+            session_present,
+            forgotten = forgotten.len(),
+            "connected"
+        );
+        self.subscription_ids = self.dialler.mqtt.connect.version.is_v5()
+            && properties.subscription_identifiers_available.unwrap_or(true);
+        self.number += 1;
+        self.link = Some(link);
+        self.recover(session_present, forgotten);
+    }
+
+    /// Brings the broker to where the last one was: subscriptions, key frames, messages in flight.
+    fn recover(&mut self, session_present: bool, forgotten: Vec<(PacketId, InFlight)>) {
+        self.outgoing.send_again(forgotten, session_present);
+        self.subscriptions.forget_requests();
+        if !session_present || self.number == 1 {
+            for id in self.subscriptions.ids() {
+                self.subscribe(id);
+            }
+        } else {
+            // A subscription whose SUBACK was lost with the connection is asked for again.
+            for id in self.subscriptions.unsettled() {
+                self.subscribe(id);
+            }
+        }
+        if self.number > 1 {
+            self.subscriptions.tell(|| Inbound::Restored);
+        }
+    }
+
+    async fn serve(&mut self) -> Served {
+        loop {
+            if let Some(loss) = self.handle_events() {
+                return Served::Lost(loss);
+            }
+            self.handle_taken();
+            self.send_waiting();
+            if self.closing.is_none() && self.handles_gone && self.subscriptions.is_empty() {
+                self.start_closing();
+            }
+            let Some(link) = &mut self.link else {
+                return Served::Lost(Loss::closed());
+            };
+            if self.closing.is_some() {
+                let settled = self.outgoing.is_settled() && link.is_flushed();
+                let late = self.closing.is_some_and(|by| by <= Instant::now());
+                if settled || late {
+                    return Served::Finished;
+                }
+            }
+
+            let read = !self.subscriptions.is_full();
+            let listen = !self.handles_gone
+                && self.closing.is_none()
+                && self.outgoing.is_idle()
+                && link.mqtt.outbox().len() < HIGH_WATER;
+            let wake = [link.mqtt.poll_timeout(), self.closing];
+            let wake = wake.into_iter().flatten().min();
+            let mut batch = Vec::new();
+            tokio::select! {
+                moved = link.progress(read) => match moved {
+                    Ok(Moved::Bytes) => {
+                        if link.is_flushed() {
+                            self.outgoing.written();
+                        }
+                    }
+                    Ok(Moved::EndOfStream) => {
+                        link.mqtt.handle_end_of_stream();
+                    }
+                    Err(error) => return Served::Lost(Loss::of_stream(&self.dialler.address, error)),
+                },
+                count = self.commands.recv_many(&mut batch, BATCH), if listen => {
+                    self.handles_gone = count == 0;
+                    for command in batch {
+                        self.handle_command(command);
+                    }
+                }
+                () = self.taken.notified() => {}
+                () = sleep_until(wake) => link.mqtt.handle_timeout(Instant::now()),
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Publish { publish, entry } => self.outgoing.publish(&publish, entry),
+            Command::Announce { publish, entry } => self.outgoing.announce(&publish, entry),
+            Command::Retract { topic, entry } => self.outgoing.retract(topic, entry),
+            Command::Subscribe(command) => {
+                let id = self.subscriptions.add(command);
+                self.subscribe(id);
+            }
+            Command::Disconnect => self.start_closing(),
+        }
+    }
+
+    fn start_closing(&mut self) {
+        self.closing
+            .get_or_insert(Instant::now() + self.dialler.timeouts.close);
+    }
+
+    /// Sends what waits, as far as the broker's window and the socket's buffer go.
+    fn send_waiting(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let now = Instant::now();
+        while link.mqtt.outbox().len() < HIGH_WATER {
+            match self.outgoing.next(link.mqtt.room()) {
+                Next::Nothing => break,
+                Next::Send(message) => self.outgoing.sent(
+                    link.mqtt.publish(now, &message.message, message.delivery.clone()),
+                    message,
+                ),
+            }
+        }
+    }
+
+    fn handle_events(&mut self) -> Option<Loss> {
+        // A subscriber that is full stops the reading of packets, too.
+        while !self.subscriptions.is_full() {
+            let event = self.link.as_mut()?.mqtt.poll_event()?;
+            match event {
+                Event::Publish(publish) => self.handle_publish(publish),
+                Event::Acknowledged { packet_id, reason } => {
+                    self.outgoing.settle(packet_id, outcome(reason));
+                }
+                Event::SubAck(suback) => {
+                    let text = suback.properties.reason_string.as_ref();
+                    let unwanted = self.subscriptions.granted(
+                        suback.packet_id,
+                        &suback.reasons,
+                        text.map(MqttString::as_str),
+                        &mut self.receipts,
+                    );
+                    self.unsubscribe(unwanted);
+                }
+                Event::Closed(closed) => return Some(link::loss(&closed)),
+                Event::Connected { .. }
+                | Event::UnsubAck(_)
+                | Event::Received { .. }
+                | Event::Released { .. }
+                | Event::Auth(_) => {}
+            }
+        }
+        None
+    }
+
+    fn handle_publish(&mut self, publish: smqtt_proto::packet::Publish) {
+        let receipt = publish.packet_id.map(|packet_id| Receipt {
+            packet_id,
+            qos: publish.qos,
+            connection: self.number,
+        });
+        self.receipts
+            .extend(self.subscriptions.deliver(publish, receipt));
+    }
+
+    /// Acknowledges what subscribers have taken, and ends the subscriptions of those that have gone.
+    fn handle_taken(&mut self) {
+        self.subscriptions.receipts(&mut self.receipts);
+        let unwanted = self.subscriptions.sweep(&mut self.receipts);
+        self.unsubscribe(unwanted);
+        let Some(link) = &mut self.link else { return };
+        for receipt in self.receipts.drain(..) {
+            // On a new connection the broker sends unacknowledged messages again: an answer to the old
+            // sending would be one to another message. QoS 2 keeps its identifier.
+            if receipt.connection == self.number || receipt.qos == QoS::ExactlyOnce {
+                link.mqtt.acknowledge(receipt.packet_id, ReasonCode::Success);
+            }
+        }
+    }
+
+    fn subscribe(&mut self, id: u32) {
+        let Some(link) = &mut self.link else { return };
+        for request in self.subscriptions.requests(id, self.subscription_ids) {
+            let sent = link.mqtt.subscribe(
+                Instant::now(),
+                request.subscriptions.clone(),
+                request.properties.clone(),
+            );
+            match sent {
+                Ok(packet_id) => self.subscriptions.sent(&request, packet_id),
+                Err(error) => {
+                    self.subscriptions
+                        .unsendable(&request, error.to_string());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, filters: Vec<TopicFilter>) {
+        if filters.is_empty() {
+            return;
+        }
+        if let Some(link) = &mut self.link {
+            let properties = UnsubscribeProperties::default();
+            // What can not be unsubscribed keeps coming and is dropped.
+            let _ = link.mqtt.unsubscribe(Instant::now(), filters, properties);
+        }
+    }
+
+    /// Says goodbye.
+    async fn finish(&mut self) -> Result<(), Loss> {
+        let Some(link) = self.link.take() else {
+            return Ok(());
+        };
+        let open = !self.outgoing.is_settled();
+        let limit = self.dialler.timeouts.close;
+        match tokio::time::timeout(limit, link.close()).await {
+            // The broker may close first: everything is settled.
+            Ok(_) if !open => Ok(()),
+            Ok(_) => Err(Loss::new("messages were not acknowledged in time")),
+            Err(_) => Err(Loss::new("the broker did not take the DISCONNECT in time")),
+        }
+    }
+
+    /// Comes back, if that is wanted and possible. The error is why not.
+    async fn reconnect(&mut self, loss: Loss) -> Result<(), Loss> {
+        tracing::info!(%loss, "connection lost");
+        let mut session = Session::new();
+        if let Some(mut link) = self.link.take() {
+            link.say_last_words().await;
+            session = link.mqtt.take_session();
+        }
+        let Some(backoff) = self.backoff else {
+            return Err(loss);
+        };
+        if loss.is_refusal() {
+            return Err(loss);
+        }
+        self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
+        let give_up = [
+            backoff.give_up.map(|limit| Instant::now() + limit),
+            self.closing,
+        ];
+        let give_up = give_up.into_iter().flatten().min();
+        for attempt in 0u32.. {
+            let wait = backoff.wait(attempt, &mut rand::rng());
+            tokio::time::sleep(wait).await;
+            match self.dialler.dial(&mut session).await {
+                Ok(opened) => {
+                    self.begin(opened);
+                    return Ok(());
+                }
+                Err(error) if !error.is_transient() => return Err(Loss::of(&error)),
+                Err(error) => {
+                    tracing::debug!(%error, attempt, "no connection yet");
+                    if give_up.is_some_and(|at| Instant::now() >= at) {
+                        return Err(Loss::new(format_args!("{loss}, and then {error}")));
+                    }
+                }
+            }
+        }
+        Err(loss)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The task was cut off: nobody may wait for ever.
+        self.subscriptions.end(&Loss::closed());
+    }
+}
+
+fn outcome(reason: ReasonCode) -> Outcome {
+    if reason.is_error() {
+        Outcome::Refused(reason.to_string())
+    } else {
+        Outcome::Acknowledged
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn dialler(options: &Options) -> Result<Dialler, Error> {
+    let address = options.checked_broker()?.clone();
+    let tls = smqtt_pki::tls::client_config(&options.identity, &[smqtt_pki::tls::ALPN_MQTT])
+        .map_err(Error::Identity)?;
+    let client_id = options.client_id.clone().unwrap_or_else(|| {
+        let suffix: u32 = rand::rng().random();
+        format!("{}-{suffix:08x}", options.identity.device())
+    });
+    let text = |what: &str, text: &str| {
+        MqttString::new(text).map_err(|error| Error::Option(format!("the {what}: {error}")))
+    };
+    let mut mqtt = client::Options::new(options.protocol, text("client id", &client_id)?);
+    mqtt.connect.keep_alive = whole_seconds(options.keep_alive);
+    mqtt.connect.username = options
+        .user_name
+        .as_deref()
+        .map(|name| text("user name", name))
+        .transpose()?;
+    mqtt.connect.password = options.password.clone().map(smqtt_proto::Credential::new);
+    if options.reconnect.is_some() {
+        mqtt.connect.properties.session_expiry_interval = Some(SESSION_EXPIRY);
+    }
+    mqtt.max_packet_size = options.max_packet;
+    mqtt.max_in_flight = options.max_in_flight;
+    if !options.protocol.is_v5() {
+        // MQTT 3.1.1 can only make a broker wait by not reading, which would keep acknowledgements
+        // from being read, too. The brokers' own windows bound what is unacknowledged.
+        mqtt.receive_maximum = u16::MAX;
+    }
+    mqtt.handshake_timeout = options.timeouts.mqtt;
+    Ok(Dialler {
+        address,
+        tls: Arc::new(tls),
+        timeouts: options.timeouts,
+        mqtt,
+    })
+}
+
+/// Whole seconds, rounded up, as far as MQTT can say.
+fn whole_seconds(duration: Duration) -> u16 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u16::try_from(seconds).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,253 @@
+//! One connection to a broker: the stream and the protocol on it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use smqtt_proto::client::{self, Event};
+use smqtt_proto::packet::{ConnAck, DisconnectProperties};
+use smqtt_proto::{Closed, InFlight, PacketId, ReasonCode, Session};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::transport::{Transport, tls_error};
+use crate::{BrokerAddress, Error, Loss, Timeouts};
+
+/// Bytes that are read at a time.
+const READ: usize = 64 * 1024;
+/// Free room below which the read buffer gets new memory.
+const READ_AT_LEAST: usize = 4 * 1024;
+/// Slices of one vectored write.
+const SLICES: usize = 32;
+
+/// A connection on which the broker has said yes.
+pub(super) struct Link {
+    transport: Transport,
+    pub(super) mqtt: client::Connection,
+    input: BytesMut,
+    /// Bytes were handed to the transport that it may still buffer.
+    unflushed: bool,
+}
+
+/// What it takes to make a link, again and again.
+pub(super) struct Dialler {
+    pub(super) address: BrokerAddress,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) timeouts: Timeouts,
+    pub(super) mqtt: client::Options,
+}
+
+/// A new link and what the broker said.
+pub(super) struct Opened {
+    pub(super) link: Link,
+    pub(super) connack: Box<ConnAck>,
+    /// What was in flight and is forgotten by the broker.
+    pub(super) forgotten: Vec<(PacketId, InFlight)>,
+}
+
+impl Dialler {
+    /// Makes a connection that goes on with `session`. On failure the session is left as it was.
+    pub(super) async fn dial(&self, session: &mut Session) -> Result<Opened, Error> {
+        let peer = self.address.to_string();
+        let transport = Transport::connect(&self.address, &self.tls, &self.timeouts).await?;
+        let mqtt = client::Connection::new(
+            self.mqtt.clone(),
+            std::mem::take(session),
+            Instant::now(),
+        )
+        .map_err(|error| Error::Option(format!("the options make no valid CONNECT: {error}")))?;
+        let mut link = Link {
+            transport,
+            mqtt,
+            input: BytesMut::new(),
+            unflushed: false,
+        };
+        let answer = tokio::time::timeout(self.timeouts.mqtt, link.handshake(&peer)).await;
+        let answer = answer.unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                peer,
+                doing: "waiting for its CONNACK",
+                after: self.timeouts.mqtt,
+            })
+        });
+        match answer {
+            Ok((connack, forgotten)) => Ok(Opened {
+                link,
+                connack,
+                forgotten,
+            }),
+            Err(error) => {
+                *session = link.mqtt.take_session();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Link {
+    async fn handshake(
+        &mut self,
+        peer: &str,
+    ) -> Result<(Box<ConnAck>, Vec<(PacketId, InFlight)>), Error> {
+        loop {
+            match self.mqtt.poll_event() {
+                Some(Event::Connected { connack, lost }) => return Ok((connack, lost)),
+                Some(Event::Closed(closed)) => return Err(refusal(peer, &closed)),
+                Some(_) => {}
+                None => match self.progress(true).await {
+                    Ok(Moved::EndOfStream) => self.mqtt.handle_end_of_stream(),
+                    Ok(Moved::Bytes) => {}
+                    Err(error) => return Err(tls_error(peer, error)),
+                },
+            }
+        }
+    }
+
+    /// Writes what is waiting and, if `read`, reads what is there; resolves when either moved
+    /// something. May be dropped at any time.
+    pub(super) async fn progress(&mut self, read: bool) -> io::Result<Moved> {
+        poll_fn(|cx| self.poll_progress(cx, read)).await
+    }
+
+    fn poll_progress(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Moved>> {
+        let mut moved = false;
+        while !self.mqtt.outbox().is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let outbox = self.mqtt.outbox();
+            let used = outbox.chunks_vectored(&mut slices);
+            let transport = Pin::new(&mut self.transport);
+            match transport.poll_write_vectored(cx, &slices[..used])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => {
+                    outbox.advance(count);
+                    self.unflushed = true;
+                    moved = true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed && Pin::new(&mut self.transport).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        if read && self.mqtt.wants_input() {
+            if self.input.capacity() - self.input.len() < READ_AT_LEAST {
+                self.input.reserve(READ);
+            }
+            let reading = pin!(self.transport.read_buf(&mut self.input));
+            match reading.poll(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(Moved::EndOfStream)),
+                Poll::Ready(_) => {
+                    self.mqtt.handle_input(Instant::now(), &mut self.input);
+                    moved = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if moved {
+            Poll::Ready(Ok(Moved::Bytes))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Whether everything that was said has left for the socket.
+    pub(super) fn is_flushed(&mut self) -> bool {
+        !self.unflushed && self.mqtt.outbox().is_empty()
+    }
+
+    /// Says DISCONNECT, gives up the session, and closes the stream.
+    pub(super) async fn close(mut self) -> io::Result<()> {
+        let properties = DisconnectProperties {
+            session_expiry_interval: Some(0),
+            ..DisconnectProperties::default()
+        };
+        self.mqtt.disconnect(ReasonCode::Success, properties);
+        while !self.is_flushed() {
+            self.progress(false).await?;
+        }
+        self.transport.shutdown().await
+    }
+
+    /// Writes the last words of a connection that is over, as far as the socket takes them at once.
+    pub(super) async fn say_last_words(&mut self) {
+        let last = poll_fn(|cx| {
+            let _ = self.poll_progress(cx, false);
+            Poll::Ready(())
+        });
+        last.await;
+    }
+}
+
+/// What [`Link::progress`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Bytes,
+    EndOfStream,
+}
+
+/// Why the broker did not let us in.
+fn refusal(peer: &str, closed: &Closed) -> Error {
+    let peer = peer.to_owned();
+    match closed {
+        Closed::Refused(connack) => {
+            let reason = connack.reason;
+            let text = connack.properties.reason_string.as_ref();
+            let text = text.map_or_else(String::new, |text| format!(": {}", text.as_str()));
+            if is_passing(reason) {
+                return Error::Busy {
+                    peer,
+                    reason: format!("{reason}{text}"),
+                };
+            }
+            Error::Refused {
+                peer,
+                reason: format!("{reason}{text}"),
+            }
+        }
+        Closed::EndOfStream => Error::ConnectionLost(Loss::new(format_args!(
+            "{peer} closed it without an answer: its log says why"
+        ))),
+        Closed::HandshakeTimeout => Error::ConnectionLost(Loss::new(closed)),
+        Closed::Violation(violation) => Error::Protocol(violation.to_string()),
+        other => Error::ConnectionLost(Loss::new(other)),
+    }
+}
+
+/// Why an established connection ended.
+pub(super) fn loss(closed: &Closed) -> Loss {
+    match closed {
+        Closed::Disconnected(disconnect) => {
+            let text = disconnect.properties.reason_string.as_ref();
+            let text = text.map_or_else(String::new, |text| format!(": {}", text.as_str()));
+            let reason = format!("the broker ended it: {}{text}", disconnect.reason);
+            if is_passing(disconnect.reason) {
+                Loss::new(reason)
+            } else {
+                Loss::refused(reason)
+            }
+        }
+        Closed::EndOfStream => Loss::new("the broker closed it"),
+        Closed::KeepAlive => Loss::new("the broker was silent for too long"),
+        Closed::Violation(violation) => Loss::new(format_args!(
+            "the broker does not speak MQTT as it should: {violation}"
+        )),
+        other => Loss::new(other),
+    }
+}
+
+/// Whether a refusal passes by itself: trying again later makes sense.
+fn is_passing(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::Success
+            | ReasonCode::ServerUnavailable
+            | ReasonCode::ServerBusy
+            | ReasonCode::ServerShuttingDown
+            | ReasonCode::KeepAliveTimeout
+            | ReasonCode::ConnectionRateExceeded
+            | ReasonCode::MaximumConnectTime
+    )
+}

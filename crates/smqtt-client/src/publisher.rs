@@ -1,0 +1,393 @@
+//! Sealed publishing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smqtt_envelope::{Announcement, Delivery, Sealer, SealerConfig};
+use smqtt_format::announce::PREFIX;
+use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE};
+use smqtt_policy::Policy;
+use smqtt_proto::packet::{Publish, PublishProperties};
+use smqtt_proto::{MqttString, QoS, TopicName};
+use tokio::sync::mpsc;
+
+use crate::command::Command;
+use crate::ledger::Ledger;
+use crate::topics::publishable;
+use crate::{Error, Receipt, Tally, clock};
+
+/// How a [`Publisher`] seals: under which policy, with which key periods, how readers come by the
+/// key frames.
+#[derive(Clone, Debug)]
+pub struct PublisherOptions {
+    pub(crate) policy: Policy,
+    pub(crate) config: SealerConfig,
+}
+
+impl PublisherOptions {
+    /// Announced frames and the default key period.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            config: SealerConfig::default(),
+        }
+    }
+
+    /// How readers come by the key frames. Default: [`Delivery::Announced`].
+    #[must_use]
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.config.delivery = delivery;
+        self
+    }
+
+    /// How long one key frame is used, in whole seconds. Default: 24 h.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.config.lifetime = lifetime;
+        self
+    }
+
+    /// The sealer's configuration as a whole.
+    #[must_use]
+    pub fn sealer(mut self, config: SealerConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+/// One message to publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    topic: &'a str,
+    payload: &'a [u8],
+    qos: QoS,
+    retain: bool,
+    expiry: Option<u32>,
+}
+
+impl<'a> Publication<'a> {
+    /// A message with QoS 1, not retained.
+    #[must_use]
+    pub fn new(topic: &'a str, payload: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self {
+            topic,
+            payload: payload.as_ref(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expiry: None,
+        }
+    }
+
+    /// The quality of service. Default: QoS 1.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// Whether the broker keeps it for later subscribers. Default: no.
+    ///
+    /// A retained message outlives the key period, and its announced frame: it therefore always
+    /// carries its frame inline.
+    #[must_use]
+    pub fn retain(mut self, retain: bool) -> Self {
+        self.retain = retain;
+        self
+    }
+
+    /// For how many seconds the broker may keep it (MQTT 5 only). Default: without limit.
+    #[must_use]
+    pub fn expiry(mut self, seconds: u32) -> Self {
+        self.expiry = Some(seconds);
+        self
+    }
+}
+
+/// Seals messages under one policy and publishes them.
+///
+/// The key frame is acknowledged by the broker before the first message under it goes out. Frames
+/// are cleared when their period ends and by [`Publisher::close`]; a publisher that is dropped clears
+/// them if the connection has room for that, else they expire (MQTT 5) or stay (MQTT 3.1.1).
+pub struct Publisher {
+    commands: mpsc::Sender<Command>,
+    sealer: Sealer,
+    delivery: Delivery,
+    topics: HashMap<Box<str>, TopicName>,
+    /// Announcements of ended periods that are still to be cleared.
+    ended: Vec<TopicName>,
+    /// A message whose key frame is not acknowledged yet. It is here and not on the stack so that
+    /// nothing is lost when the caller stops waiting.
+    held: Option<Held>,
+    messages: Arc<Ledger>,
+    frames: Arc<Ledger>,
+}
+
+struct Held {
+    frame: Option<Receipt>,
+    message: Command,
+}
+
+/// Topics that a publisher remembers as checked.
+const MAX_TOPICS: usize = 4_096;
+
+impl Publisher {
+    pub(crate) fn new(commands: mpsc::Sender<Command>, sealer: Sealer, delivery: Delivery) -> Self {
+        Self {
+            commands,
+            sealer,
+            delivery,
+            topics: HashMap::new(),
+            ended: Vec::new(),
+            held: None,
+            messages: Arc::default(),
+            frames: Arc::default(),
+        }
+    }
+
+    /// Seals and publishes with QoS 1. Returns when the message is handed over to the connection:
+    /// many may be in flight. [`Publisher::flush`] waits for the acknowledgements.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::send`].
+    pub async fn publish(
+        &mut self,
+        topic: &str,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        self.send(Publication::new(topic, payload.as_ref())).await
+    }
+
+    /// Seals and publishes. Returns when the message is handed over to the connection, which waits
+    /// while too many are in flight, and while a new key frame is not acknowledged.
+    ///
+    /// Nothing is lost if the returned future is dropped: the message is either not sealed at all, or
+    /// goes out with the next one or with [`Publisher::flush`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Topic`] for a topic that cannot be published to, [`Error::Seal`],
+    /// [`Error::PublishRefused`] if the broker refuses the key frame, [`Error::ConnectionLost`] if
+    /// there will be no connection any more.
+    pub async fn send(&mut self, publication: Publication<'_>) -> Result<(), Error> {
+        self.hand_over(publication, false).await.map(drop)
+    }
+
+    /// As [`Publisher::send`], with a receipt for this very message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::send`].
+    pub async fn send_with_receipt(
+        &mut self,
+        publication: Publication<'_>,
+    ) -> Result<Receipt, Error> {
+        let receipt = self.hand_over(publication, true).await?;
+        Ok(receipt.expect("it was asked for"))
+    }
+
+    async fn hand_over(
+        &mut self,
+        publication: Publication<'_>,
+        with_receipt: bool,
+    ) -> Result<Option<Receipt>, Error> {
+        let topic = self.checked(publication.topic)?;
+        self.catch_up().await?;
+        // The place in the channel comes before the sealing: a number that is used up and not sent
+        // would look like a lost message.
+        let commands = self.commands.clone();
+        let place = commands.reserve().await.map_err(|_| lost())?;
+
+        let inline = publication.retain || self.delivery == Delivery::Inline;
+        let (now, rng) = (clock::now(), &mut rand::rng());
+        let sealed = if inline {
+            self.sealer.seal_inline(publication.topic, publication.payload, now, rng)
+        } else {
+            self.sealer.seal(publication.topic, publication.payload, now, rng)
+        };
+        let sealed = sealed.map_err(Error::Seal)?;
+        for ended in &sealed.clear {
+            self.ended.push(announcement_topic(ended)?);
+        }
+        let mut entry = self.messages.enter();
+        let receipt = with_receipt.then(|| entry.receipt());
+        let message = Command::Publish {
+            publish: publish(&topic, sealed.message, inline, &publication),
+            entry,
+        };
+        match sealed.announce {
+            None => place.send(message),
+            Some(announcement) => {
+                let publish = announce(&announcement)?;
+                let mut entry = self.frames.enter();
+                self.held = Some(Held {
+                    frame: Some(entry.receipt()),
+                    message,
+                });
+                place.send(Command::Announce { publish, entry });
+            }
+        }
+        if self.held.is_some() || !self.ended.is_empty() {
+            self.catch_up().await?;
+        }
+        Ok(receipt)
+    }
+
+    /// Sends what an earlier call did not get to: a message that waits for its key frame, and the end
+    /// of announcements whose period is over. In this order: who reads the message may still need
+    /// nothing but the new frame.
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        self.release_held().await?;
+        while let Some(topic) = self.ended.last() {
+            let place = self.commands.reserve().await.map_err(|_| lost())?;
+            place.send(Command::Retract {
+                topic: topic.clone(),
+                entry: self.frames.enter(),
+            });
+            self.ended.pop();
+        }
+        Ok(())
+    }
+
+    /// Sends the message that waits for its key frame, once that is acknowledged.
+    async fn release_held(&mut self) -> Result<(), Error> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        if let Some(receipt) = &mut held.frame {
+            let outcome = receipt.wait().await;
+            held.frame = None;
+            if let Err(error) = outcome {
+                // Without its frame nobody can read the message.
+                self.held = None;
+                return Err(match error {
+                    Error::PublishRefused { reason } => Error::PublishRefused {
+                        reason: format!(
+                            "{reason}, for the key frame: allow publishing below {}, or send key frames inline",
+                            PREFIX
+                        ),
+                    },
+                    other => other,
+                });
+            }
+        }
+        let place = self.commands.reserve().await.map_err(|_| lost())?;
+        if let Some(held) = self.held.take() {
+            place.send(held.message);
+        }
+        Ok(())
+    }
+
+    /// How far the messages have come. Key frames are not counted.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.messages.read()
+    }
+
+    /// Waits until every message is acknowledged, refused or lost, and tells how many of each.
+    ///
+    /// # Errors
+    ///
+    /// Those of a message that still waited for its key frame, as [`Publisher::send`].
+    pub async fn flush(&mut self) -> Result<Tally, Error> {
+        self.catch_up().await?;
+        Ok(self.messages.flushed().await)
+    }
+
+    /// Flushes, and clears the announced key frames once every message is settled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::flush`]; [`Error::ConnectionLost`] if the frames could not be cleared.
+    pub async fn close(mut self) -> Result<Tally, Error> {
+        let tally = self.flush().await?;
+        let before = self.frames.read().lost;
+        for topic in self.sealer.end() {
+            self.ended.push(announcement_topic(&topic)?);
+        }
+        self.catch_up().await?;
+        if self.frames.flushed().await.lost > before {
+            return Err(lost());
+        }
+        Ok(tally)
+    }
+
+    fn checked(&mut self, topic: &str) -> Result<TopicName, Error> {
+        if let Some(name) = self.topics.get(topic) {
+            return Ok(name.clone());
+        }
+        let name = publishable(topic)?;
+        if self.topics.len() >= MAX_TOPICS {
+            self.topics.clear();
+        }
+        self.topics.insert(topic.into(), name.clone());
+        Ok(name)
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let standing = self.sealer.end();
+        let standing = standing.iter().filter_map(|topic| TopicName::new(topic.as_str()).ok());
+        for topic in self.ended.drain(..).chain(standing) {
+            let entry = self.frames.enter();
+            // No room, or no connection: the frame expires by itself.
+            let _ = self.commands.try_send(Command::Retract { topic, entry });
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::ConnectionLost(crate::Loss::closed())
+}
+
+fn announcement_topic(text: &str) -> Result<TopicName, Error> {
+    TopicName::new(text).map_err(|error| Error::Topic {
+        topic: text.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn publish(
+    topic: &TopicName,
+    payload: Vec<u8>,
+    inline: bool,
+    publication: &Publication<'_>,
+) -> Publish {
+    Publish {
+        dup: false,
+        qos: publication.qos,
+        retain: publication.retain,
+        topic: topic.clone(),
+        packet_id: None,
+        properties: properties(
+            if inline { MEDIA_TYPE_INLINE } else { MEDIA_TYPE },
+            publication.expiry,
+        ),
+        payload: Bytes::from(payload),
+    }
+}
+
+fn announce(announcement: &Announcement) -> Result<Publish, Error> {
+    Ok(Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        topic: announcement_topic(&announcement.topic)?,
+        packet_id: None,
+        properties: properties(MEDIA_TYPE, Some(announcement.expires_in)),
+        payload: Bytes::copy_from_slice(&announcement.frame),
+    })
+}
+
+fn properties(content_type: &'static str, expiry: Option<u32>) -> PublishProperties {
+    PublishProperties {
+        payload_is_utf8: Some(false),
+        message_expiry_interval: expiry,
+        content_type: MqttString::from_bytes(Bytes::from_static(content_type.as_bytes())).ok(),
+        ..PublishProperties::default()
+    }
+}

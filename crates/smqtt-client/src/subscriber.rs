@@ -1,0 +1,193 @@
+//! Verified reading.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smqtt_envelope::{Counters, Message, Opener};
+use smqtt_proto::QoS;
+
+use crate::inbox::{Inbound, Inbox};
+use crate::{Error, Event, Loss, clock};
+
+/// Receives what a subscription brings, verified and opened.
+///
+/// A message that cannot be opened is an event with its reason, never an error: it does not end the
+/// subscription. Dropping the subscriber ends it.
+pub struct Subscriber {
+    inbox: Taker,
+    opener: Opener,
+}
+
+impl Subscriber {
+    pub(crate) fn new(inbox: Arc<Inbox>, opener: Opener) -> Self {
+        Self {
+            inbox: Taker::new(inbox),
+            opener,
+        }
+    }
+
+    /// The next event. Nothing is lost if the returned future is dropped.
+    ///
+    /// After [`Event::Ended`] every call gives [`Event::Ended`].
+    pub async fn next(&mut self) -> Event {
+        loop {
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            tokio::select! {
+                () = self.inbox.ready() => {}
+                () = waited(&self.opener) => self.opener.handle_timeout(clock::now()),
+            }
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.opener.poll_event() {
+                return Some(Event::Envelope(event));
+            }
+            match self.inbox.take()? {
+                Inbound::Publish(publish, _) => self.opener.handle_publish(
+                    publish.topic.as_str(),
+                    &publish.payload,
+                    publish.retain,
+                    clock::now(),
+                ),
+                Inbound::Lost(loss) => return Some(Event::Disconnected(loss)),
+                Inbound::Restored => return Some(Event::Reconnected),
+                Inbound::Ended(loss) => return Some(Event::Ended(loss)),
+            }
+        }
+    }
+
+    /// The next opened message; everything else is passed over and only counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ConnectionLost`] when nothing will follow.
+    pub async fn next_message(&mut self) -> Result<Message, Error> {
+        loop {
+            match self.next().await {
+                Event::Envelope(smqtt_envelope::Event::Opened(message)) => return Ok(message),
+                Event::Ended(loss) => return Err(Error::ConnectionLost(loss)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Messages of QoS 0 that were dropped because they came faster than they were taken. They are
+    /// reported as missing, too.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inbox.inbox.dropped()
+    }
+
+    /// What was opened, refused and missing so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        self.opener.counters()
+    }
+}
+
+/// Resolves when the opener wants to be told of the time; never if it does not.
+async fn waited(opener: &Opener) {
+    match opener.poll_timeout() {
+        Some(at) => {
+            let left = at.as_secs().saturating_sub(clock::now().as_secs());
+            // The opener counts in whole seconds.
+            tokio::time::sleep(Duration::from_secs(left.max(1))).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// One message as the broker relayed it: nothing is opened, nothing is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Relayed {
+    /// The topic.
+    pub topic: String,
+    /// The payload: an envelope, or whatever else was published there.
+    pub payload: Bytes,
+    /// The QoS with which it was delivered.
+    pub qos: QoS,
+    /// Whether the broker had retained it.
+    pub retained: bool,
+}
+
+/// Receives what a broker relays, unopened: to look at, to store, to pass on.
+pub struct Listener(Taker);
+
+impl Listener {
+    pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
+        Self(Taker::new(inbox))
+    }
+
+    /// The next message. Lost and restored connections are passed over. Nothing is lost if the
+    /// returned future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing will follow.
+    pub async fn next(&mut self) -> Result<Relayed, Loss> {
+        loop {
+            match self.0.take() {
+                Some(Inbound::Publish(publish, _)) => {
+                    return Ok(Relayed {
+                        topic: publish.topic.as_str().to_owned(),
+                        payload: publish.payload,
+                        qos: publish.qos,
+                        retained: publish.retain,
+                    });
+                }
+                Some(Inbound::Ended(loss)) => return Err(loss),
+                Some(Inbound::Lost(_) | Inbound::Restored) => {}
+                None => self.0.ready().await,
+            }
+        }
+    }
+}
+
+/// The consumer's end of an inbox, with what was taken from it and not handled yet.
+struct Taker {
+    inbox: Arc<Inbox>,
+    taken: VecDeque<Inbound>,
+    ended: Option<Loss>,
+}
+
+impl Taker {
+    fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox,
+            taken: VecDeque::new(),
+            ended: None,
+        }
+    }
+
+    fn take(&mut self) -> Option<Inbound> {
+        if let Some(loss) = &self.ended {
+            return Some(Inbound::Ended(loss.clone()));
+        }
+        if self.taken.is_empty() && !self.inbox.take(&mut self.taken) {
+            return None;
+        }
+        let next = self.taken.pop_front();
+        if let Some(Inbound::Ended(loss)) = &next {
+            self.ended = Some(loss.clone());
+        }
+        next
+    }
+
+    async fn ready(&self) {
+        self.inbox.ready().await;
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        self.inbox.abandon();
+    }
+}

@@ -1,0 +1,198 @@
+//! TCP and TLS to a broker.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::{BrokerAddress, Error, Timeouts};
+
+/// A connected stream, plain or TLS.
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Connects, within the time limits. `tls` is used if the address asks for TLS.
+    pub(crate) async fn connect(
+        address: &BrokerAddress,
+        tls: &Arc<rustls::ClientConfig>,
+        timeouts: &Timeouts,
+    ) -> Result<Self, Error> {
+        let connecting = TcpStream::connect((address.host(), address.port()));
+        let tcp = tokio::time::timeout(timeouts.connect, connecting)
+            .await
+            .map_err(|_| Error::TimedOut {
+                peer: address.to_string(),
+                doing: "connecting",
+                after: timeouts.connect,
+            })?
+            .map_err(|source| Error::Unreachable {
+                peer: address.to_string(),
+                source,
+            })?;
+        // A refused TCP_NODELAY costs latency, nothing else.
+        let _ = tcp.set_nodelay(true);
+        if !address.is_tls() {
+            return Ok(Self::Plain(tcp));
+        }
+        let name = ServerName::try_from(address.host().to_owned()).map_err(|_| Error::Address {
+            address: address.to_string(),
+            reason: "the host is neither a DNS name nor an IP address".to_owned(),
+        })?;
+        let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+        let stream = tokio::time::timeout(timeouts.tls, handshake)
+            .await
+            .map_err(|_| Error::TimedOut {
+                peer: address.to_string(),
+                doing: "agreeing on TLS",
+                after: timeouts.tls,
+            })?
+            .map_err(|error| tls_error(&address.to_string(), error))?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+}
+
+/// Sorts an I/O error of a TLS stream into trust, refusal, and the rest.
+pub(crate) fn tls_error(peer: &str, error: io::Error) -> Error {
+    match smqtt_pki::tls::tls_error(&error) {
+        Some(tls) => rustls_error(peer, tls),
+        None => Error::Unreachable {
+            peer: peer.to_owned(),
+            source: error,
+        },
+    }
+}
+
+/// Sorts a TLS error into trust, refusal, and the rest.
+pub(crate) fn rustls_error(peer: &str, error: &rustls::Error) -> Error {
+    let peer = peer.to_owned();
+    match error {
+        rustls::Error::InvalidCertificate(reason) => Error::Untrusted {
+            peer,
+            reason: certificate_reason(reason),
+        },
+        rustls::Error::NoCertificatesPresented => Error::Untrusted {
+            peer,
+            reason: "it presented no certificate".to_owned(),
+        },
+        rustls::Error::AlertReceived(alert) => match alert_reason(*alert) {
+            Some(reason) => Error::Refused {
+                peer,
+                reason: reason.to_owned(),
+            },
+            None => Error::Tls {
+                peer,
+                reason: format!("it sent the alert {alert:?}"),
+            },
+        },
+        rustls::Error::InvalidMessage(_) => Error::Tls {
+            peer,
+            reason: "what answers there does not speak TLS".to_owned(),
+        },
+        other => Error::Tls {
+            peer,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// Why a peer's certificate was not accepted, in words.
+fn certificate_reason(error: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as C;
+    match error {
+        C::Expired | C::ExpiredContext { .. } => {
+            "its certificate has expired: renew it, or check this machine's clock".to_owned()
+        }
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: check this machine's clock".to_owned()
+        }
+        C::UnknownIssuer => {
+            "its certificate was not issued by this identity's authority".to_owned()
+        }
+        C::Revoked => "its certificate is revoked".to_owned(),
+        C::Other(other) => other.0.to_string(),
+        // Name mismatches carry both names in rustls's own words.
+        other => format!("its certificate is not acceptable: {other}"),
+    }
+}
+
+/// What a TLS alert says about this device's certificate, if it says anything about it.
+fn alert_reason(alert: rustls::AlertDescription) -> Option<&'static str> {
+    use rustls::AlertDescription as A;
+    Some(match alert {
+        A::BadCertificate | A::UnsupportedCertificate | A::CertificateUnknown => {
+            "it does not accept this device's certificate"
+        }
+        A::CertificateRevoked => "this device's certificate is revoked",
+        A::CertificateExpired => "this device's certificate has expired: enrol again",
+        A::UnknownCA => {
+            "it does not know the authority that issued this device's certificate"
+        }
+        A::AccessDenied => "access denied",
+        A::CertificateRequired => "it wants a client certificate",
+        _ => return None,
+    })
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
