@@ -1,2 +1,8 @@
-//! The smqtt-authority daemon.
-fn main() {}
+//! The `smqtt-authority` program: set an authority up, serve it, register devices.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

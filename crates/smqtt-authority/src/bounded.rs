@@ -1,0 +1,145 @@
+//! Bounds on what connections may take: how many there are, and how long one lasts.
+
+use std::future::{Future, Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum_server::accept::Accept;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+
+/// Takes a connection only if there is room for it, and ends it when its time is over, whatever it is doing then.
+///
+/// One deadline covers handshake, request and answer alike: a peer that is slow on purpose gains nothing in any of them.
+#[derive(Clone)]
+pub(crate) struct Bounds {
+    room: Arc<Semaphore>,
+    lifetime: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn new(connections: usize, lifetime: Duration) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(connections)),
+            lifetime,
+        }
+    }
+}
+
+impl<I, S> Accept<I, S> for Bounds {
+    type Stream = Bounded<I>;
+    type Service = S;
+    type Future = Ready<io::Result<(Bounded<I>, S)>>;
+
+    fn accept(&self, stream: I, service: S) -> Self::Future {
+        ready(match self.room.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let deadline = Box::pin(sleep(self.lifetime));
+                Ok((
+                    Bounded {
+                        stream,
+                        deadline,
+                        _permit: permit,
+                    },
+                    service,
+                ))
+            }
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "too many connections",
+            )),
+        })
+    }
+}
+
+/// A connection that ends at its deadline and gives up its place when dropped.
+pub(crate) struct Bounded<I> {
+    stream: I,
+    deadline: Pin<Box<Sleep>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl<I: Unpin> Bounded<I> {
+    fn poll_in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(Pin<&mut I>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        act(Pin::new(&mut self.stream), cx)
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Bounded<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_read(cx, buffer))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Bounded<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_write(cx, data))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn accept<I>(bounds: &Bounds, stream: I) -> io::Result<Bounded<I>> {
+        bounds.accept(stream, ()).await.map(|(stream, ())| stream)
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_and_a_place_is_free_again_when_one_leaves() {
+        let bounds = Bounds::new(2, Duration::from_secs(60));
+        let (a, _b) = (
+            accept(&bounds, tokio::io::empty()).await.unwrap(),
+            accept(&bounds, tokio::io::empty()).await.unwrap(),
+        );
+        let refusal = accept(&bounds, tokio::io::empty()).await.err().unwrap();
+        assert_eq!(refusal.kind(), io::ErrorKind::ConnectionRefused);
+        drop(a);
+        assert!(accept(&bounds, tokio::io::empty()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_at_its_deadline_though_its_peer_says_nothing() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = accept(&Bounds::new(1, Duration::from_millis(50)), near)
+            .await
+            .unwrap();
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'x');
+        let end = near.read_u8().await.unwrap_err();
+        assert_eq!(end.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            near.write_all(b"x").await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+    }
+}

@@ -1,0 +1,307 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use smqtt_pki::{DeviceId, ServerName};
+
+use super::duration::parse_duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  Set an authority up and serve it:
+    smqtt-authority init --dir authority --host ca.example.org
+    smqtt-authority serve --dir authority --listen 0.0.0.0:8443 --broker mqtts://broker.example.org:8883
+
+  Register a device; its token is printed on stdout, the command to run on the device on stderr:
+    smqtt-authority device add sensor-17 --attributes \"role = sensor, site = berlin\"
+
+  Give a broker its certificate:
+    smqtt-authority broker issue --host broker.example.org --out broker-tls
+
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 input not valid, 4 directory not usable, 5 can not listen";
+
+/// The SMQTT key authority: registers devices, gives them certificates and attribute keys.
+#[derive(Parser)]
+#[command(version, about, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The authority's directory.
+    #[arg(
+        long,
+        global = true,
+        env = "SMQTT_AUTHORITY_DIR",
+        default_value = "authority",
+        value_name = "DIR"
+    )]
+    pub(crate) dir: PathBuf,
+
+    /// How log lines look on stderr; RUST_LOG or SMQTT_LOG chooses which there are.
+    #[arg(
+        long,
+        global = true,
+        env = "SMQTT_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make a new authority: keys, root certificate, empty register.
+    Init(Init),
+    /// Serve enrolment over HTTPS until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Print the root certificate's fingerprint, which devices pin when they enrol.
+    Fingerprint,
+    /// Register devices and look at them. Works while the authority serves.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Issue certificates for brokers.
+    #[command(subcommand)]
+    Broker(BrokerCommand),
+    /// Read and verify the audit log.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Init {
+    /// The authority's name: the common name of its root certificate.
+    #[arg(long, default_value = "SMQTT authority")]
+    pub(crate) name: String,
+
+    /// A name or address under which devices will reach the authority; repeat for more. localhost, 127.0.0.1 and ::1 are
+    /// always there.
+    #[arg(long = "host", value_parser = parse_host, value_name = "HOST")]
+    pub(crate) hosts: Vec<ServerName<'static>>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen. Port 0 takes a free one; the line `listening on https://ADDR:PORT` on stderr tells it.
+    #[arg(
+        long,
+        env = "SMQTT_AUTHORITY_LISTEN",
+        default_value = "127.0.0.1:8443",
+        value_name = "ADDR:PORT"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// One more name or address for the service's certificate; repeat for more.
+    #[arg(long = "host", value_parser = parse_host, value_name = "HOST")]
+    pub(crate) hosts: Vec<ServerName<'static>>,
+
+    /// The URL at which devices reach the authority, if it is not made of the first host and the port.
+    #[arg(long, env = "SMQTT_AUTHORITY_URL", value_parser = parse_authority_url, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// The broker's URL, told to each device that enrols: mqtts://HOST:PORT. Remembered for later starts.
+    #[arg(long, env = "SMQTT_BROKER", value_parser = parse_broker_url, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Register a device and print its one-time enrolment token.
+    Add(DeviceAdd),
+    /// List all devices.
+    List(DeviceList),
+    /// Show one device.
+    Show(DeviceShow),
+    /// Print a new enrolment token for a device that has not used its own; the one before it is void.
+    Token(DeviceToken),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceAdd {
+    /// The device's name: letters, digits, '.', '_', '-'.
+    pub(crate) name: DeviceId,
+
+    /// What the device is, which policies ask for: "role = doctor, dept = icu".
+    #[arg(long, short, value_name = "ATTRIBUTES")]
+    pub(crate) attributes: String,
+
+    #[command(flatten)]
+    pub(crate) token: TokenOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TokenOptions {
+    /// How long the token can be used: 90s, 30m, 24h, 7d.
+    #[arg(long, default_value = "24h", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) token_expires: Duration,
+
+    /// Print a JSON object instead of the bare token.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceList {
+    /// Print a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceShow {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceToken {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    /// Also for a device that is enrolled, so that it can enrol once more. Its certificate stays valid until it expires.
+    #[arg(long)]
+    pub(crate) re_enrol: bool,
+
+    #[command(flatten)]
+    pub(crate) token: TokenOptions,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// Write server.crt (with the root at its end), server.key and ca.crt into a new directory.
+    Issue(BrokerIssue),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct BrokerIssue {
+    /// A name or address under which clients reach the broker; repeat for more.
+    #[arg(long = "host", required = true, value_parser = parse_host, value_name = "HOST")]
+    pub(crate) hosts: Vec<ServerName<'static>>,
+
+    /// The directory to make.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// For how many days the certificate is valid.
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print the audit log, oldest first, verifying it on the way.
+    List(AuditList),
+    /// Verify the audit log and print the number of entries and the last chain value.
+    Verify,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AuditList {
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_host(text: &str) -> Result<ServerName<'static>, String> {
+    // As in a URL, an IPv6 address may stand in brackets.
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .unwrap_or(text);
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| "neither a host name nor an IP address".into())
+}
+
+fn parse_authority_url(text: &str) -> Result<String, String> {
+    parse_url(
+        text,
+        &["https"],
+        "not a URL such as https://ca.example.org:8443",
+    )
+}
+
+fn parse_broker_url(text: &str) -> Result<String, String> {
+    parse_url(
+        text,
+        &["mqtts", "mqtt"],
+        "not a URL such as mqtts://broker.example.org:8883",
+    )
+}
+
+fn parse_url(text: &str, schemes: &[&str], refusal: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|_| refusal.to_owned())?;
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !schemes.contains(&url.scheme())
+        || !url.has_host()
+        || !plain
+        || !matches!(url.path(), "" | "/")
+    {
+        return Err(refusal.into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for good in ["ca.example.org", "localhost", "192.0.2.1", "::1", "[::1]"] {
+            assert!(parse_host(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "https://x", "x:1", "-"] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn urls_have_a_scheme_a_host_and_nothing_to_hide() {
+        assert_eq!(
+            parse_authority_url("https://ca:8443/").unwrap(),
+            "https://ca:8443"
+        );
+        assert_eq!(
+            parse_broker_url("mqtts://127.0.0.1:8883").unwrap(),
+            "mqtts://127.0.0.1:8883"
+        );
+        assert_eq!(
+            parse_broker_url("mqtt://[::1]:1883").unwrap(),
+            "mqtt://[::1]:1883"
+        );
+        for bad in [
+            "ca:8443",
+            "http://ca",
+            "https://",
+            "https://u:p@ca",
+            "https://ca/x",
+            "https://ca?x",
+        ] {
+            assert!(parse_authority_url(bad).is_err(), "{bad}");
+        }
+    }
+}

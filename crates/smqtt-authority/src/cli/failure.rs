@@ -1,0 +1,91 @@
+//! Errors as the command line shows them, and their exit codes.
+
+use std::process::ExitCode;
+
+use smqtt_authority::Error;
+use smqtt_pki::Error as Pki;
+
+/// Why the program ends unsuccessfully.
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+/// Something that has no place among the others.
+const UNEXPECTED: u8 = 1;
+/// What was given is not valid.
+const INPUT: u8 = 3;
+/// A directory or file can not be used.
+const DIRECTORY: u8 = 4;
+/// The network address can not be used.
+const NETWORK: u8 = 5;
+
+impl Failure {
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self {
+            code: UNEXPECTED,
+            message: message.into(),
+        }
+    }
+
+    /// Prints the reason on stderr.
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = match &error {
+            // The one error of several lines: it shows the place.
+            Error::Attributes { text, error: place } => {
+                format!("the attributes can not be read\n{}", place.render(text))
+            }
+            other => other.to_string(),
+        };
+        Self {
+            code: code(&error),
+            message,
+        }
+    }
+}
+
+impl From<Pki> for Failure {
+    fn from(error: Pki) -> Self {
+        Error::from(error).into()
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::Attributes { .. }
+        | Error::NoAttributes
+        | Error::DeviceExists(_)
+        | Error::NoSuchDevice(_)
+        | Error::AlreadyEnrolled(_)
+        | Error::TokenLifetime
+        | Error::Url { .. }
+        | Error::Host(_)
+        | Error::Pki(
+            Pki::DeviceId(_) | Pki::AuthorityName(_) | Pki::Hosts { .. } | Pki::Validity,
+        ) => INPUT,
+        Error::NoAuthority { .. }
+        | Error::FormatVersion { .. }
+        | Error::Damaged { .. }
+        | Error::Register(_)
+        | Error::Migration(_)
+        | Error::AuditBroken { .. }
+        | Error::Pki(
+            Pki::Missing { .. }
+            | Pki::Exposed { .. }
+            | Pki::Exists { .. }
+            | Pki::TooLarge { .. }
+            | Pki::Io { .. }
+            | Pki::Damaged { .. }
+            | Pki::FormatVersion { .. },
+        ) => DIRECTORY,
+        Error::Listen { .. } => NETWORK,
+        _ => UNEXPECTED,
+    }
+}

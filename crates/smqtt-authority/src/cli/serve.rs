@@ -1,0 +1,51 @@
+//! `serve`.
+
+use std::path::Path;
+
+use smqtt_authority::{Authority, Directory, Issuer, ServeOptions};
+
+use super::args::Serve;
+use super::failure::Failure;
+
+pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
+    let stop = stop_signal()?;
+    let issuer = Issuer::load(Authority::open(Directory::open(dir)?).await?)?;
+    let fingerprint = issuer.authority().directory().fingerprint();
+    let options = ServeOptions {
+        listen: command.listen,
+        hosts: command.hosts,
+        url: command.url,
+        broker: command.broker,
+    };
+    smqtt_authority::serve(issuer, options, stop, |serving| {
+        eprintln!("listening on https://{}", serving.address);
+        tracing::info!(url = serving.url, ca = %fingerprint, "serving enrolment");
+    })
+    .await?;
+    Ok(())
+}
+
+/// Completes at SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| {
+            signal(kind).map_err(|e| Failure::unexpected(format!("can not wait for signals: {e}")))
+        };
+        let (mut terminate, mut interrupt) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+        );
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}

@@ -1,0 +1,271 @@
+//! The authority on disk.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use smqtt_abe::{Suite, cp};
+use smqtt_pki::files::{self, StagedDirectory};
+use smqtt_pki::{CertificateAuthority, Fingerprint, ServerName, TrustAnchor, UnixTime, Validity};
+
+use crate::clock::system_rng;
+use crate::register::Register;
+use crate::register::audit::{Act, Actor};
+use crate::{Error, register};
+
+/// An authority's directory. Mode 0700.
+///
+/// | file | content | mode |
+/// |---|---|---|
+/// | `authority.toml` | format version, name, ABE suite, root fingerprint, host names | 0644 |
+/// | `ca.key` | root key, PKCS#8 PEM | 0600 |
+/// | `ca.crt` | root certificate, PEM | 0644 |
+/// | `abe-master.key` | ABE master key | 0600 |
+/// | `parameters.cbor` | ABE public parameters | 0644 |
+/// | `register.sqlite` | devices, tokens, certificates, audit log; with `-wal` and `-shm` beside it | 0600 |
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    profile: Profile,
+    anchor: TrustAnchor,
+}
+
+/// What an authority is made with.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// The root certificate's common name.
+    pub name: String,
+    /// Names and addresses under which devices reach the authority, beside those of this machine.
+    pub hosts: Vec<ServerName<'static>>,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self {
+            name: "SMQTT authority".into(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+/// `authority.toml`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Profile {
+    version: u32,
+    name: String,
+    suite: u8,
+    ca_fingerprint: Fingerprint,
+    #[serde(default)]
+    hosts: Vec<String>,
+}
+
+const VERSION: u32 = 1;
+const PROFILE: &str = "authority.toml";
+const CA_KEY: &str = "ca.key";
+const CA_CERTIFICATE: &str = "ca.crt";
+const MASTER_KEY: &str = "abe-master.key";
+const PARAMETERS: &str = "parameters.cbor";
+const REGISTER: &str = "register.sqlite";
+const HINT: &str = "restore the authority's directory from a backup";
+
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// How long a root certificate is valid: ten years.
+const ROOT_LIFETIME: Duration = Duration::from_secs(3650 * 86_400);
+
+impl Directory {
+    /// Makes a new authority at `path`: complete or not at all, never over an existing one.
+    ///
+    /// # Errors
+    /// [`smqtt_pki::Error::Exists`] if something other than an empty directory is there, and those of writing files.
+    pub async fn init(path: &Path, options: &InitOptions, now: UnixTime) -> Result<Self, Error> {
+        let staged = StagedDirectory::create(path)?;
+        let rng = &mut system_rng();
+        let ca = CertificateAuthority::create(
+            &options.name,
+            Validity::starting(now, ROOT_LIFETIME)?,
+            rng,
+        )?;
+        let (master, parameters) = cp::setup(rng);
+        let profile = Profile {
+            version: VERSION,
+            name: options.name.clone(),
+            suite: Suite::FabeoCpBls12381.id(),
+            ca_fingerprint: ca.fingerprint(),
+            hosts: options
+                .hosts
+                .iter()
+                .map(|host| host.to_str().into_owned())
+                .collect(),
+        };
+        let text = toml::to_string(&profile).map_err(|e| Error::Damaged {
+            path: path.join(PROFILE),
+            reason: e.to_string(),
+        })?;
+        let at = |name: &str| staged.path().join(name);
+        files::write_public(
+            &at(PROFILE),
+            format!("# An SMQTT authority. Made by `smqtt-authority init`.\n{text}").as_bytes(),
+        )?;
+        files::write_private(&at(CA_KEY), ca.key_pem()?.as_bytes())?;
+        files::write_public(&at(CA_CERTIFICATE), ca.root_pem().as_bytes())?;
+        files::write_private(&at(MASTER_KEY), &master.to_bytes())?;
+        files::write_public(&at(PARAMETERS), &parameters.to_bytes())?;
+
+        // SQLite gives its companion files the permissions of the register itself.
+        files::write_private(&at(REGISTER), b"")?;
+        let register = Register::open(&at(REGISTER)).await?;
+        let mut transaction = register.write().await?;
+        let act = Act {
+            action: "init",
+            subject: &profile.name,
+            detail: &profile.ca_fingerprint.to_string(),
+        };
+        register::audit::append(&mut transaction, &Actor::operator(), &act, "ok", now).await?;
+        transaction.commit().await?;
+        register.close().await;
+
+        staged.commit()?;
+        Ok(Self {
+            path: path.into(),
+            profile,
+            anchor: ca.trust_anchor().clone(),
+        })
+    }
+
+    /// Opens the authority at `path`. Reads no secret.
+    ///
+    /// # Errors
+    /// [`Error::NoAuthority`], [`Error::FormatVersion`], [`Error::Damaged`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let at = |name: &str| path.join(name);
+        let text = files::read(&at(PROFILE), MAX_FILE, HINT).map_err(|e| match e {
+            smqtt_pki::Error::Missing { .. } => Error::NoAuthority { path: path.into() },
+            other => other.into(),
+        })?;
+        let profile = Profile::parse(&text, &at(PROFILE))?;
+        let anchor = TrustAnchor::from_pem(&files::read(&at(CA_CERTIFICATE), MAX_FILE, HINT)?)
+            .map_err(|e| Error::Damaged {
+                path: at(CA_CERTIFICATE),
+                reason: e.to_string(),
+            })?;
+        if anchor.fingerprint() != profile.ca_fingerprint {
+            return Err(Error::Damaged {
+                path: at(CA_CERTIFICATE),
+                reason: "its fingerprint is not the one in authority.toml".into(),
+            });
+        }
+        Ok(Self {
+            path: path.into(),
+            profile,
+            anchor,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The authority's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.profile.name
+    }
+
+    /// The root certificate.
+    #[must_use]
+    pub fn trust_anchor(&self) -> &TrustAnchor {
+        &self.anchor
+    }
+
+    /// The root certificate's fingerprint: what devices pin when they enrol.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.anchor.fingerprint()
+    }
+
+    /// The host names and addresses that were given at [`Directory::init`].
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if one is none.
+    pub fn hosts(&self) -> Result<Vec<ServerName<'static>>, Error> {
+        let host = |name: &String| {
+            ServerName::try_from(name.clone()).map_err(|_| Error::Damaged {
+                path: self.path.join(PROFILE),
+                reason: format!("{name:?} is no host"),
+            })
+        };
+        self.profile.hosts.iter().map(host).collect()
+    }
+
+    /// Loads the root key with its certificate.
+    pub(crate) fn certificate_authority(&self) -> Result<CertificateAuthority, Error> {
+        let path = self.path.join(CA_KEY);
+        let damaged = |reason: String| Error::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        let key = files::read_private(&path, MAX_FILE, HINT)?;
+        let key = std::str::from_utf8(&key).map_err(|_| damaged("it is not PEM text".into()))?;
+        let root = files::read(&self.path.join(CA_CERTIFICATE), MAX_FILE, HINT)?;
+        CertificateAuthority::load(key, &root).map_err(|e| damaged(e.to_string()))
+    }
+
+    /// Loads the ABE master key and public parameters and checks that they belong together.
+    pub(crate) fn abe_keys(&self) -> Result<(cp::MasterKey, cp::PublicParameters), Error> {
+        let (secret, public) = (self.path.join(MASTER_KEY), self.path.join(PARAMETERS));
+        let damaged = |path: &Path, reason: String| Error::Damaged {
+            path: path.into(),
+            reason,
+        };
+        let master = cp::MasterKey::from_bytes(&files::read_private(&secret, MAX_FILE, HINT)?)
+            .map_err(|e| damaged(&secret, e.to_string()))?;
+        let parameters = cp::PublicParameters::from_bytes(&files::read(&public, MAX_FILE, HINT)?)
+            .map_err(|e| damaged(&public, e.to_string()))?;
+        if master.public_parameters().hash() != parameters.hash() {
+            return Err(damaged(
+                &public,
+                "it does not belong to abe-master.key".into(),
+            ));
+        }
+        Ok((master, parameters))
+    }
+
+    /// Opens the register.
+    pub(crate) async fn register(&self) -> Result<Register, Error> {
+        let path = self.path.join(REGISTER);
+        if !path.exists() {
+            return Err(smqtt_pki::Error::Missing { path, hint: HINT }.into());
+        }
+        Register::open(&path).await
+    }
+}
+
+impl Profile {
+    fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |reason: &str| Error::Damaged {
+            path: path.into(),
+            reason: reason.into(),
+        };
+        let text = std::str::from_utf8(text).map_err(|_| damaged("it is not UTF-8 text"))?;
+        let Version { version } = toml::from_str(text).map_err(|e| damaged(e.message()))?;
+        if version != VERSION {
+            return Err(Error::FormatVersion {
+                path: path.into(),
+                found: version,
+                supported: VERSION,
+            });
+        }
+        let profile: Self = toml::from_str(text).map_err(|e| damaged(e.message()))?;
+        if profile.suite != Suite::FabeoCpBls12381.id() {
+            return Err(damaged("its ABE suite is not known to this program"));
+        }
+        Ok(profile)
+    }
+}

@@ -1,0 +1,117 @@
+//! The one error type of this crate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use smqtt_pki::DeviceId;
+use smqtt_policy::ParseError;
+
+/// What can go wrong at an authority.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A certificate, a key or a file of the authority's directory.
+    #[error(transparent)]
+    Pki(#[from] smqtt_pki::Error),
+    /// An attribute key could not be issued, or key material on disk is no ABE key.
+    #[error("attribute keys: {0}")]
+    Abe(#[from] smqtt_abe::Error),
+    /// The attributes do not parse. [`ParseError::render`] on `text` shows the place.
+    #[error("the attributes can not be read: {error}")]
+    Attributes {
+        /// What was given.
+        text: String,
+        /// What is wrong with it, and where.
+        error: ParseError,
+    },
+    /// A device was to be registered without any attribute.
+    #[error("a device needs an attribute: give some, such as --attributes \"role = sensor\"")]
+    NoAttributes,
+    /// A device of this name is registered already.
+    #[error(
+        "{0} is registered already: choose another name, or get a new token for it with `smqtt-authority device token {0}`"
+    )]
+    DeviceExists(DeviceId),
+    /// No device of this name is registered.
+    #[error(
+        "there is no device {0}: `smqtt-authority device list` shows those that are registered"
+    )]
+    NoSuchDevice(DeviceId),
+    /// A token was asked for a device that is enrolled.
+    #[error(
+        "{0} is enrolled already: add --re-enrol if it lost its identity and shall enrol once more"
+    )]
+    AlreadyEnrolled(DeviceId),
+    /// A token with a lifetime of less than a second, or beyond a year.
+    #[error("a token's lifetime is between 1s and 365d: give another --token-expires")]
+    TokenLifetime,
+    /// The directory holds no authority.
+    #[error(
+        "{path} holds no authority: make one with `smqtt-authority init --dir {path}`, or give its --dir"
+    )]
+    NoAuthority {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory was written by a newer program.
+    #[error("{path} has format version {found}, this program reads up to {supported}: update it")]
+    FormatVersion {
+        /// The file that says so.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version that is understood.
+        supported: u32,
+    },
+    /// A file of the authority's directory is not what belongs there.
+    #[error("{path} is damaged: {reason}; restore the directory from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The register can not be read or written.
+    #[error("the register can not be used: {0}")]
+    Register(#[from] sqlx::Error),
+    /// The register's tables can not be brought up to date.
+    #[error(
+        "the register's tables do not fit this program: {0}; update the program or restore a backup"
+    )]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The audit log was tampered with, or damaged.
+    #[error("the audit log is broken at entry {sequence}: {reason}; compare it with a backup")]
+    AuditBroken {
+        /// The first entry that does not fit.
+        sequence: u64,
+        /// Why it does not fit.
+        reason: &'static str,
+    },
+    /// A URL that can not be what it is given for.
+    #[error("{given:?} is not {expected}")]
+    Url {
+        /// What was given.
+        given: String,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// A host name that no certificate can carry.
+    #[error("{0:?} is neither a host name nor an IP address")]
+    Host(String),
+    /// The service can not listen at its address.
+    #[error("can not listen on {address}: {source}; choose another --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The service failed.
+    #[error("the service failed: {0}")]
+    Serve(#[source] io::Error),
+    /// A part of the program stopped unexpectedly.
+    #[error("internal: a task ended before its work was done")]
+    Task,
+}

@@ -1,0 +1,129 @@
+//! The authority with its secret keys.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smqtt_abe::cp;
+use smqtt_pki::files::{self, StagedDirectory};
+use smqtt_pki::{
+    CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate, ServerName, UnixTime,
+    Validity,
+};
+
+use crate::clock::system_rng;
+use crate::limiter::AuditBudget;
+use crate::register::audit::{self, Act, Actor};
+use crate::{Authority, Error, register};
+
+/// An authority with its root key and ABE master key in memory. Both are erased when dropped, and shown nowhere.
+#[derive(Clone)]
+pub struct Issuer {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) audit_budget: Arc<AuditBudget>,
+}
+
+pub(crate) struct Keys {
+    pub(crate) ca: CertificateAuthority,
+    pub(crate) root_pem: String,
+    pub(crate) master: cp::MasterKey,
+    pub(crate) parameters: cp::PublicParameters,
+    pub(crate) parameters_bytes: Vec<u8>,
+}
+
+/// What [`Issuer::write_server_files`] has written.
+#[derive(Clone, Debug)]
+pub struct ServerFiles {
+    /// The certificate's serial number.
+    pub serial: smqtt_pki::Serial,
+    /// The certificate's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// When the certificate is valid.
+    pub validity: Validity,
+}
+
+impl Issuer {
+    /// Loads the secret keys.
+    ///
+    /// # Errors
+    /// [`smqtt_pki::Error::Exposed`] if others can read one, [`smqtt_pki::Error::Missing`], [`Error::Damaged`].
+    pub fn load(authority: Authority) -> Result<Self, Error> {
+        let directory = authority.directory();
+        let ca = directory.certificate_authority()?;
+        let (master, parameters) = directory.abe_keys()?;
+        let keys = Keys {
+            root_pem: ca.root_pem(),
+            parameters_bytes: parameters.to_bytes(),
+            ca,
+            master,
+            parameters,
+        };
+        Ok(Self {
+            authority: Arc::new(authority),
+            keys: Arc::new(keys),
+            audit_budget: Arc::new(AuditBudget::new()),
+        })
+    }
+
+    /// The authority.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Issues a server's certificate, recorded in the register before it is returned.
+    pub(crate) async fn issue_server(
+        &self,
+        hosts: &[ServerName<'static>],
+        lifetime: Duration,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<(IssuedCertificate, IdentityKey), Error> {
+        let validity = Validity::starting(now, lifetime)?;
+        let (issued, key) = self
+            .keys
+            .ca
+            .issue_server(hosts, validity, &mut system_rng())?;
+        let names: Vec<_> = hosts.iter().map(ServerName::to_str).collect();
+        let names = names.join(" ");
+        let detail = format!("serial {}", issued.serial);
+        let mut transaction = self.authority.register().write().await?;
+        register::certificate_of_server(&mut transaction, &names, &issued, now).await?;
+        let act = Act {
+            action: "server-issue",
+            subject: &names,
+            detail: &detail,
+        };
+        audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        transaction.commit().await?;
+        Ok((issued, key))
+    }
+
+    /// Issues a server's certificate into a new directory: `server.crt` (the chain with the root at its end),
+    /// `server.key` (mode 0600) and `ca.crt`.
+    ///
+    /// # Errors
+    /// [`smqtt_pki::Error::Exists`] if something is there already, [`smqtt_pki::Error::Hosts`], [`Error::Register`].
+    pub async fn write_server_files(
+        &self,
+        directory: &Path,
+        hosts: &[ServerName<'static>],
+        lifetime: Duration,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<ServerFiles, Error> {
+        let staged = StagedDirectory::create(directory)?;
+        let (issued, key) = self.issue_server(hosts, lifetime, actor, now).await?;
+        let at = |name: &str| staged.path().join(name);
+        files::write_public(&at("server.crt"), issued.chain_pem().as_bytes())?;
+        files::write_private(&at("server.key"), key.to_pem()?.as_bytes())?;
+        files::write_public(&at("ca.crt"), self.keys.root_pem.as_bytes())?;
+        staged.commit()?;
+        Ok(ServerFiles {
+            serial: issued.serial,
+            fingerprint: issued.fingerprint(),
+            validity: issued.validity,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! The audit log: append-only, each row chained to all before it.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use smqtt_pki::UnixTime;
+use sqlx::Sqlite;
+use sqlx::sqlite::SqlitePool;
+
+use super::{Write, signed, unsigned};
+use crate::Error;
+
+/// Who acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor(String);
+
+impl Actor {
+    /// The person at the command line, by the number of the account.
+    #[must_use]
+    pub fn operator() -> Self {
+        #[cfg(unix)]
+        return Self(format!("uid:{}", rustix::process::getuid().as_raw()));
+        #[cfg(not(unix))]
+        return Self("operator".into());
+    }
+
+    /// The service itself.
+    #[must_use]
+    pub fn service() -> Self {
+        Self("service".into())
+    }
+
+    /// Somebody at this address, who is not known otherwise.
+    #[must_use]
+    pub fn address(address: IpAddr) -> Self {
+        Self(format!("address:{}", address.to_canonical()))
+    }
+
+    /// The actor as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is done.
+pub(crate) struct Act<'a> {
+    pub(crate) action: &'static str,
+    pub(crate) subject: &'a str,
+    pub(crate) detail: &'a str,
+}
+
+/// A row of the audit log.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct AuditEntry {
+    /// Its number, from 1.
+    pub sequence: u64,
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// Who: `uid:…`, `address:…` or `service`.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To whom or what.
+    pub subject: String,
+    /// `ok`, or the code of what was wrong.
+    pub outcome: String,
+    /// Particulars.
+    pub detail: String,
+}
+
+type Row = (i64, i64, String, String, String, String, String, Vec<u8>);
+
+/// What the first row is chained to.
+const GENESIS: [u8; 32] = [0; 32];
+
+/// Appends a row, in the transaction of the act that it tells of.
+pub(crate) async fn append(
+    transaction: &mut Write,
+    actor: &Actor,
+    act: &Act<'_>,
+    outcome: &str,
+    now: UnixTime,
+) -> Result<(), Error> {
+    // The transaction holds the write lock: nobody else appends in between.
+    let last: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT sequence, chain FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut **transaction)
+            .await?;
+    let (sequence, previous) = last.map_or((1, GENESIS.to_vec()), |(n, chain)| (n + 1, chain));
+    let entry = AuditEntry {
+        sequence: unsigned(sequence),
+        time: now.as_secs(),
+        actor: actor.0.clone(),
+        action: act.action.into(),
+        subject: act.subject.into(),
+        outcome: outcome.into(),
+        detail: act.detail.into(),
+    };
+    sqlx::query(
+        "INSERT INTO audit (sequence, time, actor, action, subject, outcome, detail, chain)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+    .bind(sequence)
+    .bind(signed(entry.time))
+    .bind(&entry.actor)
+    .bind(&entry.action)
+    .bind(&entry.subject)
+    .bind(&entry.outcome)
+    .bind(&entry.detail)
+    .bind(&chain(&previous, &entry)[..])
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// The rows from `from` on, at most `limit`, with their chain values.
+async fn page(
+    executor: impl sqlx::Executor<'_, Database = Sqlite>,
+    from: u64,
+    limit: u32,
+) -> Result<Vec<(AuditEntry, Vec<u8>)>, Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT sequence, time, actor, action, subject, outcome, detail, chain
+         FROM audit WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2",
+    )
+    .bind(signed(from))
+    .bind(limit)
+    .fetch_all(executor)
+    .await?;
+    let read = |(sequence, time, actor, action, subject, outcome, detail, chain): Row| {
+        let entry = AuditEntry {
+            sequence: unsigned(sequence),
+            time: unsigned(time),
+            actor,
+            action,
+            subject,
+            outcome,
+            detail,
+        };
+        (entry, chain)
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Goes through the whole log in order, verifying the chain, and shows each row to `visit`. Returns the number of rows and
+/// the last chain value, which covers them all.
+pub(crate) async fn walk(
+    pool: &SqlitePool,
+    mut visit: impl FnMut(&AuditEntry),
+) -> Result<(u64, [u8; 32]), Error> {
+    let (mut count, mut previous) = (0u64, GENESIS);
+    loop {
+        let rows = page(pool, count + 1, 1000).await?;
+        if rows.is_empty() {
+            return Ok((count, previous));
+        }
+        for (entry, stored) in rows {
+            let broken = |reason| Error::AuditBroken {
+                sequence: count + 1,
+                reason,
+            };
+            if entry.sequence != count + 1 {
+                return Err(broken("it is missing"));
+            }
+            let expected = chain(&previous, &entry);
+            if stored != expected {
+                return Err(broken("it was changed, or one before it was"));
+            }
+            visit(&entry);
+            (count, previous) = (entry.sequence, expected);
+        }
+    }
+}
+
+/// SHA-256 over the previous chain value and the row, every text with its length before it.
+fn chain(previous: &[u8], entry: &AuditEntry) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"smqtt audit 1");
+    hash.update(previous);
+    hash.update(entry.sequence.to_be_bytes());
+    hash.update(entry.time.to_be_bytes());
+    for text in [
+        &entry.actor,
+        &entry.action,
+        &entry.subject,
+        &entry.outcome,
+        &entry.detail,
+    ] {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(subject: &str, detail: &str) -> AuditEntry {
+        AuditEntry {
+            sequence: 1,
+            time: 2,
+            actor: "a".into(),
+            action: "b".into(),
+            subject: subject.into(),
+            outcome: "ok".into(),
+            detail: detail.into(),
+        }
+    }
+
+    #[test]
+    fn moving_a_letter_between_fields_changes_the_chain() {
+        assert_ne!(
+            chain(&GENESIS, &entry("ab", "c")),
+            chain(&GENESIS, &entry("a", "bc"))
+        );
+        assert_eq!(
+            chain(&GENESIS, &entry("a", "c")),
+            chain(&GENESIS, &entry("a", "c"))
+        );
+        assert_ne!(
+            chain(&GENESIS, &entry("a", "c")),
+            chain(&[1; 32], &entry("a", "c"))
+        );
+    }
+}

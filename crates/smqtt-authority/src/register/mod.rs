@@ -1,0 +1,126 @@
+//! The register: every query of the authority stands in this module, so that another database can take SQLite's place.
+
+pub(crate) mod audit;
+mod devices;
+mod tokens;
+
+use std::path::Path;
+use std::time::Duration;
+
+use smqtt_policy::Epoch;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, Transaction};
+
+use crate::Error;
+
+pub use devices::{DeviceRecord, DeviceState};
+pub(crate) use devices::{certificate_of_server, device, devices, insert_device, record_enrolment};
+pub(crate) use tokens::{TokenRecord, consume_token, find_token, insert_token, withdraw_tokens};
+
+/// A connection pool to the register.
+#[derive(Clone)]
+pub(crate) struct Register {
+    pool: SqlitePool,
+}
+
+/// A transaction that holds the register's write lock from its beginning. Dropped without commit, it has not happened.
+pub(crate) type Write = Transaction<'static, Sqlite>;
+
+/// How long one process waits for another's transaction. Transactions are short: no key is computed inside one.
+const BUSY: Duration = Duration::from_secs(15);
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
+
+impl Register {
+    /// Opens the register in an existing file and brings its tables up to date.
+    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What was answered must survive a power failure.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(2 * BUSY)
+            .connect_with(options)
+            .await?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Begins a transaction that may write. It waits for others here, at its beginning, and nowhere later.
+    pub(crate) async fn write(&self) -> Result<Write, Error> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// The pool, for reading.
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// Closes all connections; the write-ahead log goes into the register where no other process has it open.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Fails if the register does not answer.
+    pub(crate) async fn check(&self) -> Result<(), Error> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The current epoch.
+    pub(crate) async fn epoch(&self) -> Result<Epoch, Error> {
+        epoch(&self.pool).await
+    }
+
+    /// Where devices reach the authority and the broker, as the service was last told.
+    pub(crate) async fn addresses(&self) -> Result<Addresses, Error> {
+        let (url, broker) = sqlx::query_as("SELECT url, broker FROM state WHERE one = 1")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Addresses { url, broker })
+    }
+
+    /// Notes where devices reach the authority and the broker.
+    pub(crate) async fn set_addresses(&self, addresses: &Addresses) -> Result<(), Error> {
+        sqlx::query("UPDATE state SET url = ?1, broker = ?2 WHERE one = 1")
+            .bind(&addresses.url)
+            .bind(&addresses.broker)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The authority's and the broker's URL.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) url: Option<String>,
+    pub(crate) broker: Option<String>,
+}
+
+/// The current epoch, in or outside of a transaction.
+pub(crate) async fn epoch<'e>(
+    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+) -> Result<Epoch, Error> {
+    let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM state WHERE one = 1")
+        .fetch_one(executor)
+        .await?;
+    Ok(Epoch::new(unsigned(epoch)))
+}
+
+/// A number that the schema keeps from being negative.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A number in the form that SQL has; times and counters are far below 2^63.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

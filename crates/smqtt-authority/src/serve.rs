@@ -1,0 +1,250 @@
+//! The service: HTTPS around the API.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use rustls::ServerConfig;
+use smqtt_pki::ServerName;
+use smqtt_pki::tls::{ClientAuth, server_config};
+
+use crate::bounded::Bounds;
+use crate::clock::now;
+use crate::http;
+use crate::register::Addresses;
+use crate::register::audit::Actor;
+use crate::{Error, Issuer};
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// More names and addresses for the service's certificate, beside those from init, `localhost` and the loopback
+    /// addresses.
+    pub hosts: Vec<ServerName<'static>>,
+    /// The URL at which devices reach the service; by default made from the first host and the port.
+    pub url: Option<String>,
+    /// The URL at which devices reach the broker; told to each device that enrols. `None` keeps the one from before.
+    pub broker: Option<String>,
+}
+
+/// What [`serve()`] tells once it listens.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The URL at which devices reach it.
+    pub url: String,
+}
+
+/// The most connections at a time; more are closed at once.
+const CONNECTIONS: usize = 512;
+/// How long a connection may last: an enrolment takes well under a second.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// How long TLS handshake and request header may take, each.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long running requests may take to end at a stop.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the service's own certificate is valid. It is issued at each start and renewed at two thirds of its time.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
+/// Serves until `stop` completes, then lets running requests end.
+///
+/// # Errors
+/// [`Error::Listen`], [`Error::Serve`], and those of issuing the service's own certificate.
+pub async fn serve(
+    issuer: Issuer,
+    options: ServeOptions,
+    stop: impl Future<Output = ()> + Send + 'static,
+    listening: impl FnOnce(&Serving),
+) -> Result<(), Error> {
+    let listen = |source| Error::Listen {
+        address: options.listen,
+        source,
+    };
+    let listener = TcpListener::bind(options.listen).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let given: Vec<_> = options
+        .hosts
+        .iter()
+        .cloned()
+        .chain(issuer.authority.directory().hosts()?)
+        .collect();
+    let url = options
+        .url
+        .clone()
+        .unwrap_or_else(|| default_url(&given, address));
+    let hosts = hosts_for(given, address.ip())?;
+
+    let mut addresses = issuer.authority.register().addresses().await?;
+    addresses = Addresses {
+        url: Some(url.clone()),
+        broker: options.broker.or(addresses.broker),
+    };
+    issuer
+        .authority
+        .register()
+        .set_addresses(&addresses)
+        .await?;
+
+    let tls = RustlsConfig::from_config(certificate(&issuer, &hosts).await?);
+    let renewal = tokio::spawn(renew(issuer.clone(), hosts, tls.clone()));
+    let acceptor = RustlsAcceptor::new(tls)
+        .handshake_timeout(PATIENCE)
+        .acceptor(Bounds::new(CONNECTIONS, CONNECTION_LIFETIME));
+    let handle = Handle::new();
+    let mut server = axum_server::from_tcp(listener)
+        .map_err(listen)?
+        .acceptor(acceptor)
+        .handle(handle.clone())
+        .http1_only()
+        .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "connection refused"));
+    server
+        .http_builder()
+        .http1()
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(16 * 1024);
+
+    let stopping = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            stop.await;
+            tracing::info!("stopping");
+            handle.graceful_shutdown(Some(FAREWELL));
+        }
+    });
+    listening(&Serving { address, url });
+    let served = server
+        .serve(http::router(issuer.clone()).into_make_service_with_connect_info::<SocketAddr>())
+        .await;
+    renewal.abort();
+    stopping.abort();
+    issuer.authority.close().await;
+    served.map_err(Error::Serve)
+}
+
+/// A configuration with a certificate that was just issued.
+async fn certificate(
+    issuer: &Issuer,
+    hosts: &[ServerName<'static>],
+) -> Result<Arc<ServerConfig>, Error> {
+    let (issued, key) = issuer
+        .issue_server(hosts, CERTIFICATE_LIFETIME, &Actor::service(), now())
+        .await?;
+    Ok(Arc::new(server_config(
+        issued.chain,
+        key.to_der()?,
+        ClientAuth::None,
+        &[b"http/1.1"],
+    )?))
+}
+
+/// Replaces the service's certificate long before it expires, for new connections.
+async fn renew(issuer: Issuer, hosts: Vec<ServerName<'static>>, tls: RustlsConfig) {
+    let mut wait = CERTIFICATE_LIFETIME * 2 / 3;
+    loop {
+        tokio::time::sleep(wait).await;
+        match certificate(&issuer, &hosts).await {
+            Ok(config) => {
+                tls.reload_from_config(config);
+                tracing::info!("the service's certificate was renewed");
+                wait = CERTIFICATE_LIFETIME * 2 / 3;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the service's certificate could not be renewed; trying again in an hour");
+                wait = Duration::from_secs(3600);
+            }
+        }
+    }
+}
+
+/// The names in the service's certificate: those given, this machine's own, and the address that it listens on.
+fn hosts_for(
+    mut hosts: Vec<ServerName<'static>>,
+    listening: IpAddr,
+) -> Result<Vec<ServerName<'static>>, Error> {
+    for own in ["localhost", "127.0.0.1", "::1"] {
+        hosts.push(ServerName::try_from(own).map_err(|_| Error::Host(own.into()))?);
+    }
+    if !listening.is_unspecified() {
+        hosts.push(ServerName::from(listening));
+    }
+    let mut seen = std::collections::HashSet::new();
+    hosts.retain(|host| seen.insert(host.to_str().into_owned()));
+    Ok(hosts)
+}
+
+/// The URL that devices are told: the first host that was given, else the address, else this machine.
+fn default_url(given: &[ServerName<'_>], address: SocketAddr) -> String {
+    let host = match (given.first(), address.ip()) {
+        (Some(ServerName::IpAddress(ip)), _) => bracketed((*ip).into()),
+        (Some(name), _) => name.to_str().into_owned(),
+        (None, ip) if ip.is_unspecified() => "localhost".into(),
+        (None, ip) => bracketed(ip),
+    };
+    format!("https://{host}:{}", address.port())
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> ServerName<'static> {
+        ServerName::try_from(name.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn devices_are_told_the_best_known_address() {
+        let any: SocketAddr = "0.0.0.0:8443".parse().unwrap();
+        assert_eq!(
+            default_url(&[], "127.0.0.1:1".parse().unwrap()),
+            "https://127.0.0.1:1"
+        );
+        assert_eq!(
+            default_url(&[], "[::1]:2".parse().unwrap()),
+            "https://[::1]:2"
+        );
+        assert_eq!(default_url(&[], any), "https://localhost:8443");
+        assert_eq!(
+            default_url(&[host("ca.example.org"), host("x")], any),
+            "https://ca.example.org:8443"
+        );
+        assert_eq!(
+            default_url(&[host("2001:db8::1")], any),
+            "https://[2001:db8::1]:8443"
+        );
+    }
+
+    #[test]
+    fn the_certificate_names_each_host_once() {
+        let hosts = hosts_for(
+            vec![host("ca.example.org"), host("localhost")],
+            "192.0.2.1".parse().unwrap(),
+        )
+        .unwrap();
+        let names: Vec<_> = hosts.iter().map(|h| h.to_str().into_owned()).collect();
+        assert_eq!(
+            names,
+            [
+                "ca.example.org",
+                "localhost",
+                "127.0.0.1",
+                "::1",
+                "192.0.2.1"
+            ]
+        );
+        let hosts = hosts_for(vec![], "0.0.0.0".parse().unwrap()).unwrap();
+        assert_eq!(hosts.len(), 3);
+    }
+}
