@@ -1,1 +1,65 @@
-//! The SMQTT broker: MQTT 3.1.1 and 5.0 over TLS 1.3, relaying what it cannot read
+//! The SMQTT broker: MQTT 3.1.1 and 5.0 over TLS 1.3, relaying what it cannot read.
+//!
+//! The broker sees topics, sizes and times; payloads are opaque bytes to it, and it links nothing
+//! that could open one. The daemon `smqtt-broker` is a thin shell around [`Broker`], which other
+//! programs can embed:
+//!
+//! ```
+//! use smqtt_broker::{Broker, Config, Listener};
+//!
+//! # fn main() -> Result<(), smqtt_broker::Error> {
+//! let mut config = Config::default();
+//! config.listeners.push(Listener {
+//!     url: "mqtt://127.0.0.1:0".parse().expect("a listener address"),
+//!     allow_plain: false,
+//!     allow_anonymous: true,
+//! });
+//! let broker = Broker::start(config)?;
+//! println!("connect to {}", broker.urls()[0]);
+//! broker.stop()
+//! # }
+//! ```
+//!
+//! # How it is built
+//!
+//! One worker thread per core, each with a runtime of its own. A connection belongs to one worker
+//! for life once its CONNECT was read; a session belongs to one worker for life, and a connection
+//! goes to the worker of its session. **Invariant: a session, its queue, its messages in flight and
+//! its connection's buffers are touched by their worker only**, so a message takes no lock on its
+//! way but the two that are read-locked once per batch: the subscription [`trie`] and the
+//! [`retained`] store. Messages for sessions of other workers go to that worker's mailbox, once per pass.
+//!
+//! The data structures are plain and driven by tests without any runtime; what waits for sockets and
+//! timers is a thin loop around them.
+#![forbid(unsafe_code)]
+
+mod broker;
+mod capture;
+mod config;
+mod connection;
+mod counters;
+mod data_dir;
+mod directory;
+mod error;
+mod listening;
+pub mod logging;
+mod mailbox;
+mod queue;
+pub mod retained;
+mod session;
+mod shared;
+mod subscription;
+mod targets;
+mod tls;
+mod transport;
+pub mod trie;
+mod worker;
+
+pub use broker::Broker;
+pub use config::{
+    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, QueueFull, RetainedLimits,
+    Scheme, SessionLimits, Sys, Tls,
+};
+pub use error::Error;
+pub use session::SessionRef;
+pub use subscription::Subscription;

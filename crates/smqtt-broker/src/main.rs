@@ -1,2 +1,63 @@
 //! The smqtt-broker daemon.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use smqtt_broker::{Broker, Cli, Error, logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smqtt-broker: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Error> {
+    let config = cli.configuration()?;
+    logging::init(&config.log)?;
+    if cli.check_config {
+        Broker::check(&config)?;
+        println!("configuration is valid");
+        return Ok(());
+    }
+    raise_open_files();
+    let system = |what| move |source| Error::System { what, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .map_err(system("the main runtime"))?;
+    let _context = runtime.enter();
+    // Before the listeners, so that a signal which comes right after "listening" is not lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("the SIGTERM handler"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the SIGINT handler"))?;
+    let broker = Broker::start(config)?;
+    for url in broker.urls() {
+        eprintln!("listening on {url}");
+    }
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+            () = broker.worker_ended() => {}
+        }
+    });
+    broker.stop()
+}
+
+/// A connection is a file descriptor: uses all that the system lets this process have.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,345 @@
+//! The broker's configuration: defaults, then the TOML file, then `SMQTT_BROKER_*` variables, then
+//! flags, each overriding the one before. `smqtt-broker.example.toml` beside this crate lists every
+//! key with its default, and a test holds the two equal.
+
+mod cli;
+mod file;
+mod listen;
+
+pub use cli::Cli;
+pub use listen::{ListenUrl, Scheme};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Everything the broker can be told. `Config::default()` has no listener, so it validates only
+/// once one was added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Worker threads; 0 means one per core that this process may use. At most 64.
+    pub workers: usize,
+    /// Where the broker keeps its state; made with mode 0700 when missing. Without one nothing is
+    /// written to disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Where to listen, `[[listener]]` in the file.
+    #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Listener>,
+    /// Certificate files shared by all `mqtts` listeners.
+    pub tls: Tls,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Bounds on connections and packets.
+    pub limits: Limits,
+    /// Bounds on sessions and their queues.
+    pub session: SessionLimits,
+    /// Bounds on the retained store.
+    pub retained: RetainedLimits,
+    /// The `$SYS` topics.
+    pub sys: Sys,
+    /// The diagnostic capture of all traffic after TLS.
+    pub capture: Capture,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `mqtts://ADDR:PORT` or `mqtt://ADDR:PORT`; port 0 takes a free one.
+    pub url: ListenUrl,
+    /// Allow `mqtt` (no TLS) on an address that is not loopback.
+    #[serde(default)]
+    pub allow_plain: bool,
+    /// Admit clients that show no certificate.
+    #[serde(default)]
+    pub allow_anonymous: bool,
+}
+
+/// Certificate files, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The broker's certificate chain, its own certificate first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// The private key of the first certificate; must not be readable by group or others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// The authority's root certificate; devices must show a certificate issued under it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as
+    /// `info,smqtt_broker=debug`.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds on connections and packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at a time over all listeners, those without a CONNECT yet included.
+    pub connections: usize,
+    /// Seconds from accepting a connection to having its CONNECT, TLS handshake included.
+    pub connect_timeout_seconds: u64,
+    /// Largest MQTT packet accepted, in bytes with its fixed header; at most 268,435,460.
+    pub max_packet_bytes: usize,
+    /// Most levels a topic name or filter may have.
+    pub topic_levels: usize,
+    /// Output buffered for a connection that does not read, in bytes; beyond it messages wait in
+    /// the session's queue.
+    pub write_buffer_bytes: usize,
+}
+
+/// Bounds on sessions and their queues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionLimits {
+    /// Longest time in seconds that a session is kept after its connection ended. MQTT 3.1.1
+    /// sessions with clean session off get exactly this.
+    pub max_expiry_seconds: u32,
+    /// Messages waiting for one session.
+    pub queue_messages: usize,
+    /// Bytes (topic, properties and payload) waiting for one session.
+    pub queue_bytes: usize,
+    /// Which message a full queue drops.
+    pub queue_full: QueueFull,
+    /// Keep QoS 0 messages too for a persistent session whose client is away.
+    pub queue_qos0: bool,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
+    /// QoS 1 and 2 messages that a client may have unacknowledged towards the broker, 1 to 65,535.
+    pub receive_maximum: u16,
+    /// QoS 1 and 2 messages that the broker leaves unacknowledged towards a client, 1 to 65,535; a
+    /// smaller receive maximum of an MQTT 5 client wins.
+    pub max_in_flight: u16,
+    /// Topic aliases a client may set up.
+    pub topic_alias_maximum: u16,
+    /// Longest keep-alive granted, in seconds; 0 grants any, none included. MQTT 5 clients are told
+    /// in Server Keep Alive.
+    pub max_keep_alive_seconds: u16,
+}
+
+/// Which message a full queue drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueFull {
+    /// The one that waited longest.
+    Oldest,
+    /// The one that just came.
+    Newest,
+}
+
+/// Bounds on the retained store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetainedLimits {
+    /// Topics with a retained message.
+    pub messages: usize,
+    /// Bytes (topic, properties and payload) of all retained messages.
+    pub bytes: usize,
+}
+
+/// The `$SYS` topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sys {
+    /// Seconds between two updates; 0 turns `$SYS` off.
+    pub interval_seconds: u64,
+}
+
+/// The diagnostic capture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// File to which every byte is appended that the broker sees after TLS, both directions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Size in bytes at which the capture stops.
+    pub max_bytes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 100_000,
+            connect_timeout_seconds: 10,
+            max_packet_bytes: 1_048_576,
+            topic_levels: 128,
+            write_buffer_bytes: 65_536,
+        }
+    }
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        SessionLimits {
+            max_expiry_seconds: 2_592_000,
+            queue_messages: 10_000,
+            queue_bytes: 16_777_216,
+            queue_full: QueueFull::Newest,
+            queue_qos0: false,
+            subscriptions: 10_000,
+            receive_maximum: 256,
+            max_in_flight: 256,
+            topic_alias_maximum: 32,
+            max_keep_alive_seconds: 0,
+        }
+    }
+}
+
+impl Default for RetainedLimits {
+    fn default() -> Self {
+        RetainedLimits {
+            messages: 1_000_000,
+            bytes: 268_435_456,
+        }
+    }
+}
+
+impl Default for Sys {
+    fn default() -> Self {
+        Sys {
+            interval_seconds: 10,
+        }
+    }
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Capture {
+            file: None,
+            max_bytes: 268_435_456,
+        }
+    }
+}
+
+impl Config {
+    /// Worker threads to start: what was configured, or one per core, from 1 to 64.
+    pub fn worker_count(&self) -> usize {
+        let wanted = match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        };
+        wanted.clamp(1, MAX_WORKERS)
+    }
+
+    /// Checks what no single value shows: that there is a listener, that nothing insecure was
+    /// asked for by accident, and that numbers are in range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with what is wrong and what to do.
+    pub fn validate(&self) -> Result<(), Error> {
+        let refuse = |message: String| Err(Error::Config(message));
+        if self.listeners.is_empty() {
+            return refuse(
+                "no listener: add --listen mqtts://ADDR:PORT or a [[listener]] section to the configuration".into(),
+            );
+        }
+        if self.workers > MAX_WORKERS {
+            return refuse(format!(
+                "workers = {} is too many: use at most {MAX_WORKERS}, or 0 for one per core",
+                self.workers
+            ));
+        }
+        for listener in &self.listeners {
+            self.validate_listener(listener)?;
+        }
+        let at_least_one = [
+            ("limits.connections", self.limits.connections as u64),
+            (
+                "limits.connect_timeout_seconds",
+                self.limits.connect_timeout_seconds,
+            ),
+            ("limits.topic_levels", self.limits.topic_levels as u64),
+            ("session.queue_messages", self.session.queue_messages as u64),
+            ("session.queue_bytes", self.session.queue_bytes as u64),
+            ("session.subscriptions", self.session.subscriptions as u64),
+            (
+                "session.receive_maximum",
+                u64::from(self.session.receive_maximum),
+            ),
+            (
+                "session.max_in_flight",
+                u64::from(self.session.max_in_flight),
+            ),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return refuse(format!("{key} = 0 would admit nothing: use 1 or more"));
+            }
+        }
+        if !(MIN_PACKET_BYTES..=MAX_PACKET_BYTES).contains(&self.limits.max_packet_bytes) {
+            return refuse(format!(
+                "limits.max_packet_bytes = {} is out of range: use {MIN_PACKET_BYTES} to {MAX_PACKET_BYTES}",
+                self.limits.max_packet_bytes
+            ));
+        }
+        if self.limits.write_buffer_bytes < MIN_PACKET_BYTES {
+            return refuse(format!(
+                "limits.write_buffer_bytes = {} is too small: use {MIN_PACKET_BYTES} or more",
+                self.limits.write_buffer_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate_listener(&self, listener: &Listener) -> Result<(), Error> {
+        let url = &listener.url;
+        let message = match url.scheme() {
+            Scheme::Mqtt if !url.address().ip().is_loopback() && !listener.allow_plain => format!(
+                "refusing to listen on {url} without TLS: use mqtts://, a loopback address, or say --allow-plain (allow_plain = true)"
+            ),
+            Scheme::Mqtt if !listener.allow_anonymous => format!(
+                "{url} could not tell who its clients are: use mqtts:// with client certificates, or say --allow-anonymous (allow_anonymous = true)"
+            ),
+            Scheme::Mqtts if self.tls.cert.is_none() || self.tls.key.is_none() => {
+                format!(
+                    "{url} needs a certificate: give --tls-cert FILE and --tls-key FILE (tls.cert and tls.key)"
+                )
+            }
+            Scheme::Mqtts if self.tls.client_ca.is_none() && !listener.allow_anonymous => format!(
+                "{url} could not verify devices: give --tls-client-ca FILE (tls.client_ca), or say --allow-anonymous (allow_anonymous = true)"
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::Config(message))
+    }
+}
+
+/// One bit of a 64-bit mask per worker.
+const MAX_WORKERS: usize = 64;
+/// Room for every CONNECT that a strict client sends.
+const MIN_PACKET_BYTES: usize = 1_024;
+/// Largest remaining length (268,435,455) with its five bytes of fixed header.
+const MAX_PACKET_BYTES: usize = 268_435_460;

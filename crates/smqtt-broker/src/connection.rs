@@ -1,0 +1,81 @@
+//! One client's connection: its socket, and what the protocol says about it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use smqtt_proto::server;
+
+use crate::session::SessionRef;
+use crate::shared::ListenerState;
+use crate::transport::Transport;
+
+/// A connection. Touched by its worker only.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) transport: Transport,
+    pub(crate) protocol: server::Connection,
+    pub(crate) listener: Arc<ListenerState>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) phase: Phase,
+    /// The session that it has taken up.
+    pub(crate) session: Option<SessionRef>,
+    /// Wakes the task of this connection.
+    pub(crate) waker: Option<Waker>,
+    /// Whether it stands in the worker's list of connections to flush.
+    pub(crate) touched: bool,
+    /// The socket was full: the task waits until it takes bytes again.
+    pub(crate) want_write: bool,
+    /// Where its entry in the timers stands.
+    pub(crate) timer: Option<Instant>,
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Bytes go both ways.
+    Open,
+    /// The protocol has ended. The last bytes go out; then the sending direction is shut, and what
+    /// still comes is discarded, so that the peer gets to read the last packet rather than a reset.
+    Closing { until: Instant, shut: bool },
+    /// Nothing more can be done with the socket.
+    Dead,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        transport: Transport,
+        protocol: server::Connection,
+        listener: Arc<ListenerState>,
+        peer: SocketAddr,
+    ) -> Self {
+        Connection {
+            transport,
+            protocol,
+            listener,
+            peer,
+            phase: Phase::Open,
+            session: None,
+            waker: None,
+            touched: false,
+            want_write: false,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// When the timers should look at this connection.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open => self.protocol.poll_timeout(),
+            Phase::Closing { until, .. } => Some(until),
+            Phase::Dead => None,
+        }
+    }
+}

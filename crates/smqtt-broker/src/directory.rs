@@ -1,0 +1,118 @@
+//! Which worker owns which client id, and whose it is.
+//!
+//! A client id has an entry exactly as long as its session exists. A connection that names a known
+//! client id is handed to the worker of its entry, so a session never moves, and a takeover is
+//! an affair of one worker.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use smqtt_pki::DeviceId;
+
+/// Who a client has proved to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// Nobody: it showed no certificate, on a listener that admits that.
+    Anonymous,
+    /// The device of its certificate.
+    Device(Arc<DeviceId>),
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Identity::Anonymous => f.write_str("anonymous"),
+            Identity::Device(id) => write!(f, "device {id}"),
+        }
+    }
+}
+
+/// What [`Directory::claim`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The session is, or is to be made, on this worker.
+    Owner(usize),
+    /// The client id belongs to another identity.
+    Foreign,
+}
+
+/// The client ids of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    hasher: RandomState,
+    shards: [Mutex<HashMap<Arc<str>, Owner>>; SHARDS],
+}
+
+#[derive(Debug)]
+struct Owner {
+    worker: usize,
+    identity: Identity,
+}
+
+const SHARDS: usize = 16;
+
+impl Directory {
+    /// Finds the worker that owns `client_id`, or makes `preferred()` its owner. A client id that
+    /// is in use belongs to whoever opened its session.
+    pub(crate) fn claim(
+        &self,
+        client_id: &str,
+        identity: &Identity,
+        preferred: impl FnOnce() -> usize,
+    ) -> Claim {
+        match self.shard(client_id).lock().entry(client_id.into()) {
+            Entry::Occupied(entry) if entry.get().identity == *identity => {
+                Claim::Owner(entry.get().worker)
+            }
+            Entry::Occupied(_) => Claim::Foreign,
+            Entry::Vacant(entry) => {
+                let worker = preferred();
+                entry.insert(Owner {
+                    worker,
+                    identity: identity.clone(),
+                });
+                Claim::Owner(worker)
+            }
+        }
+    }
+
+    /// Forgets `client_id`, whose session has ended on the worker that owned it.
+    pub(crate) fn release(&self, client_id: &str) {
+        self.shard(client_id).lock().remove(client_id);
+    }
+
+    fn shard(&self, client_id: &str) -> &Mutex<HashMap<Arc<str>, Owner>> {
+        &self.shards[self.hasher.hash_one(client_id) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> Identity {
+        Identity::Device(Arc::new(name.parse().expect("device id")))
+    }
+
+    #[test]
+    fn a_client_id_stays_with_its_worker_and_its_identity() {
+        let directory = Directory::default();
+        assert_eq!(directory.claim("c", &device("a"), || 3), Claim::Owner(3));
+        assert_eq!(directory.claim("c", &device("a"), || 5), Claim::Owner(3));
+        assert_eq!(directory.claim("c", &device("b"), || 5), Claim::Foreign);
+        assert_eq!(
+            directory.claim("c", &Identity::Anonymous, || 5),
+            Claim::Foreign
+        );
+        directory.release("c");
+        assert_eq!(
+            directory.claim("c", &Identity::Anonymous, || 5),
+            Claim::Owner(5)
+        );
+        assert_eq!(directory.claim("c", &device("a"), || 5), Claim::Foreign);
+    }
+}

@@ -1,0 +1,180 @@
+//! Sessions: what a client's connection takes up and leaves behind (MQTT 5.0 §4.1).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
+use slab::Slab;
+use smqtt_proto::packet::Will;
+use smqtt_proto::{TopicFilter, TopicName};
+
+use crate::queue::Queue;
+use crate::subscription::Subscription;
+
+/// Names a session anywhere in the broker: its worker, its place there, and which of the sessions
+/// that have had that place. Orders by worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionRef {
+    worker: u16,
+    generation: u16,
+    slot: u32,
+}
+
+impl SessionRef {
+    /// The session at `slot` of `worker`.
+    pub fn new(worker: u16, slot: u32, generation: u16) -> Self {
+        SessionRef {
+            worker,
+            generation,
+            slot,
+        }
+    }
+
+    /// Its worker.
+    pub fn worker(self) -> usize {
+        usize::from(self.worker)
+    }
+
+    /// Its place in the worker's table.
+    pub fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
+/// A session's state. Touched by its worker only.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its own name.
+    pub(crate) reference: SessionRef,
+    /// The client id that it belongs to.
+    pub(crate) client_id: Arc<str>,
+    /// Seconds that it outlives its connection; 0 for not at all, `u32::MAX` for ever.
+    pub(crate) expiry: u32,
+    /// The connection that has taken it up.
+    pub(crate) connection: Option<usize>,
+    /// Its subscriptions; the trie has the same.
+    pub(crate) subscriptions: HashMap<TopicFilter, Subscription, RandomState>,
+    /// What waits to be sent.
+    pub(crate) queue: Queue,
+    /// What is in flight, while no connection has it.
+    pub(crate) in_flight: smqtt_proto::Session,
+    /// Subscriptions whose retained messages are still being sent.
+    pub(crate) retained: VecDeque<RetainedCursor>,
+    /// The will of its connection, or of the connection before while its delay runs.
+    pub(crate) will: Option<Box<Will>>,
+    /// When the will is published, after its connection ended.
+    pub(crate) will_at: Option<Instant>,
+    /// When the session ends, after its connection ended.
+    pub(crate) ends_at: Option<Instant>,
+}
+
+/// How far the retained messages of a subscription have been sent.
+#[derive(Debug)]
+pub(crate) struct RetainedCursor {
+    /// What was subscribed to.
+    pub(crate) filter: TopicFilter,
+    /// With which options.
+    pub(crate) subscription: Subscription,
+    /// The topic that was sent last.
+    pub(crate) after: Option<TopicName>,
+}
+
+/// A worker's sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    worker: u16,
+    next_generation: u16,
+    slots: Slab<Session>,
+    by_client: HashMap<Arc<str>, u32, RandomState>,
+}
+
+impl Sessions {
+    /// The empty table of worker number `worker`.
+    pub(crate) fn new(worker: usize) -> Self {
+        Sessions {
+            worker: u16::try_from(worker).expect("at most 64 workers"),
+            next_generation: 0,
+            slots: Slab::new(),
+            by_client: HashMap::default(),
+        }
+    }
+
+    /// Opens a session for a client that has none.
+    pub(crate) fn open(&mut self, client_id: &str) -> &mut Session {
+        let entry = self.slots.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("fewer than 2^32 sessions fit in memory");
+        let client_id: Arc<str> = client_id.into();
+        self.by_client.insert(client_id.clone(), slot);
+        self.next_generation = self.next_generation.wrapping_add(1);
+        entry.insert(Session {
+            reference: SessionRef::new(self.worker, slot, self.next_generation),
+            client_id,
+            expiry: 0,
+            connection: None,
+            subscriptions: HashMap::default(),
+            queue: Queue::default(),
+            in_flight: smqtt_proto::Session::new(),
+            retained: VecDeque::new(),
+            will: None,
+            will_at: None,
+            ends_at: None,
+        })
+    }
+
+    /// The session of a client.
+    pub(crate) fn of_client(&self, client_id: &str) -> Option<SessionRef> {
+        self.by_client
+            .get(client_id)
+            .map(|slot| self.slots[*slot as usize].reference)
+    }
+
+    /// The session of this name, unless it has ended.
+    pub(crate) fn get_mut(&mut self, reference: SessionRef) -> Option<&mut Session> {
+        self.slots
+            .get_mut(reference.slot as usize)
+            .filter(|session| session.reference == reference)
+    }
+
+    /// The session of this name, unless it has ended.
+    pub(crate) fn get(&self, reference: SessionRef) -> Option<&Session> {
+        self.slots
+            .get(reference.slot as usize)
+            .filter(|session| session.reference == reference)
+    }
+
+    /// Takes a session out of the table.
+    pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<Session> {
+        self.get(reference)?;
+        let session = self.slots.remove(reference.slot as usize);
+        self.by_client.remove(&session.client_id);
+        Some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_outlives_its_session_without_meaning_the_next_one() {
+        assert_eq!(size_of::<SessionRef>(), 8);
+        let mut sessions = Sessions::new(1);
+        let first = sessions.open("a").reference;
+        assert_eq!(sessions.of_client("a"), Some(first));
+        assert_eq!(
+            sessions.remove(first).map(|s| s.client_id.to_string()),
+            Some("a".to_owned())
+        );
+        let second = sessions.open("b").reference;
+        assert_eq!(first.slot(), second.slot());
+        assert!(sessions.get(first).is_none() && sessions.remove(first).is_none());
+        assert!(sessions.get_mut(second).is_some());
+        assert_eq!((sessions.slots.len(), sessions.of_client("a")), (1, None));
+    }
+
+    #[test]
+    fn names_order_by_worker() {
+        assert!(SessionRef::new(0, 9, 9) < SessionRef::new(1, 0, 0));
+    }
+}

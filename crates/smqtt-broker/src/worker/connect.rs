@@ -1,0 +1,358 @@
+//! CONNECT: who it is, which worker has the session, and what the session is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smqtt_pki::UnixTime;
+use smqtt_proto::packet::{ConnAckProperties, Connect};
+use smqtt_proto::{MqttString, ProtocolVersion, ReasonCode};
+
+use super::publish::SYS_PREFIX;
+use super::timers::Timer;
+use super::{Pass, Worker};
+use crate::connection::Connection;
+use crate::directory::{Claim, Identity};
+use crate::shared::{Admission, HandedOver, Mail};
+use crate::transport::Transport;
+
+/// By how many connections a worker must be ahead of another before it gives new clients away.
+const IMBALANCE: u64 = 8;
+
+impl Worker {
+    /// Judges a CONNECT. Returns the worker that the client's session belongs to, unless the client
+    /// was refused.
+    pub(super) fn on_connect(
+        &mut self,
+        slot: usize,
+        connect: Box<Connect>,
+        pass: &mut Pass<'_>,
+    ) -> Option<(usize, Admission)> {
+        match self.admit(slot, &connect) {
+            Ok((worker, client_id, assigned, identity)) => Some((
+                worker,
+                Admission {
+                    connect,
+                    client_id,
+                    assigned,
+                    identity,
+                },
+            )),
+            Err((reason, detail)) => {
+                let connection = &mut self.connections[slot];
+                let peer = connection.peer;
+                connection
+                    .protocol
+                    .reject(reason, ConnAckProperties::default());
+                self.counters().peer_errors.add(1);
+                if let Some(suppressed) = self.log_limit.admit("refused", pass.now) {
+                    tracing::warn!(%peer, suppressed, "refused a client: {detail}");
+                }
+                None
+            }
+        }
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "the parts of an admission, in the one place that makes it"
+    )]
+    fn admit(
+        &mut self,
+        slot: usize,
+        connect: &Connect,
+    ) -> Result<(usize, Arc<str>, bool, Identity), (ReasonCode, String)> {
+        let identity = identify(&self.connections[slot])?;
+        // [MQTT-4.12.0-1]: there is no extended authentication.
+        if connect.properties.authentication_method.is_some() {
+            return Err((
+                ReasonCode::BadAuthenticationMethod,
+                "it asks for extended authentication".into(),
+            ));
+        }
+        if let Some(will) = &connect.will
+            && (will.topic.as_str().starts_with(SYS_PREFIX)
+                || will.topic.levels().count() > self.shared.config.limits.topic_levels)
+        {
+            return Err((
+                ReasonCode::TopicNameInvalid,
+                "its will has a topic that no client may publish to".into(),
+            ));
+        }
+        let assigned = connect.client_id.is_empty();
+        if assigned && connect.version == ProtocolVersion::V3_1_1 && !connect.clean_start {
+            // [MQTT-3.1.3-8] of 3.1.1
+            return Err((
+                ReasonCode::ClientIdentifierNotValid,
+                "it has no client id and wants to keep its session".into(),
+            ));
+        }
+        let client_id: Arc<str> = match assigned {
+            true => make_client_id()?.into(),
+            false => connect.client_id.as_str().into(),
+        };
+        let preferred = || self.preferred_worker();
+        match self
+            .shared
+            .directory
+            .claim(&client_id, &identity, preferred)
+        {
+            Claim::Owner(worker) => Ok((worker, client_id, assigned, identity)),
+            Claim::Foreign => Err((
+                ReasonCode::NotAuthorized,
+                format!(
+                    "client id \"{}\" belongs to another identity than {identity}",
+                    client_id.escape_debug()
+                ),
+            )),
+        }
+    }
+
+    /// Where a new session should live: here, unless another worker has much less to do.
+    fn preferred_worker(&self) -> usize {
+        let load = |worker: usize| self.shared.counters[worker].connections.get();
+        let here = load(self.index);
+        (0..self.shared.counters.len())
+            .min_by_key(|worker| load(*worker))
+            .filter(|least| here > load(*least) + IMBALANCE + here / 8)
+            .unwrap_or(self.index)
+    }
+
+    /// Gives a connection to the worker that has its session.
+    pub(super) fn hand_over(&mut self, slot: usize, worker: usize, admission: Admission) {
+        let Connection {
+            transport,
+            protocol,
+            listener,
+            peer,
+            ..
+        } = self.remove(slot);
+        match transport.detach() {
+            Ok(transport) => {
+                let handed = HandedOver {
+                    transport,
+                    protocol,
+                    listener,
+                    peer,
+                    admission,
+                };
+                self.post(worker, Mail::HandOver(Box::new(handed)), 0);
+            }
+            Err(error) => {
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                tracing::error!(%error, %peer, "cannot hand a connection to another worker");
+            }
+        }
+    }
+
+    /// Takes a connection from another worker. Returns its place, for its task.
+    pub(super) fn take_over(&mut self, handed: HandedOver, pass: &mut Pass<'_>) -> Option<usize> {
+        let HandedOver {
+            transport,
+            protocol,
+            listener,
+            peer,
+            admission,
+        } = handed;
+        let transport = match Transport::attach(transport) {
+            Ok(transport) if !self.stopping => transport,
+            _ => {
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                self.forget_claim(&admission.client_id);
+                return None;
+            }
+        };
+        let slot = self.insert(Connection::new(transport, protocol, listener, peer));
+        // The session may have ended, and another worker may have opened a new one, meanwhile.
+        let index = self.index;
+        match self
+            .shared
+            .directory
+            .claim(&admission.client_id, &admission.identity, || index)
+        {
+            Claim::Owner(worker) if worker == index => self.open_session(slot, admission, pass),
+            Claim::Owner(worker) => {
+                self.hand_over(slot, worker, admission);
+                return None;
+            }
+            Claim::Foreign => {
+                self.connections[slot]
+                    .protocol
+                    .reject(ReasonCode::NotAuthorized, ConnAckProperties::default());
+            }
+        }
+        Some(slot)
+    }
+
+    /// Takes back a claim that no session followed.
+    fn forget_claim(&self, client_id: &str) {
+        if self.sessions.of_client(client_id).is_none() {
+            self.shared.directory.release(client_id);
+        }
+    }
+
+    /// Lets a client in: resumes its session or opens a new one.
+    pub(super) fn open_session(&mut self, slot: usize, admission: Admission, pass: &mut Pass<'_>) {
+        let Admission {
+            connect,
+            client_id,
+            assigned,
+            identity,
+        } = admission;
+        let Connect {
+            version,
+            clean_start,
+            keep_alive,
+            will,
+            properties: wanted,
+            ..
+        } = *connect;
+        let mut existing = self.sessions.of_client(&client_id);
+        if let Some(old) = existing {
+            if let Some(connected) = self
+                .sessions
+                .get(old)
+                .and_then(|session| session.connection)
+            {
+                // [MQTT-3.1.4-3]
+                self.disconnect(connected, ReasonCode::SessionTakenOver, pass);
+            }
+            // It may have ended with its connection just now.
+            existing = self.sessions.get(old).map(|session| session.reference);
+        }
+        if clean_start && let Some(old) = existing.take() {
+            // [MQTT-3.1.2-4]
+            self.end_session(old, pass);
+        }
+        let limits = &self.shared.config.session;
+        let expiry = match version {
+            ProtocolVersion::V5 => wanted
+                .session_expiry_interval
+                .unwrap_or(0)
+                .min(limits.max_expiry_seconds),
+            ProtocolVersion::V3_1_1 if clean_start => 0,
+            ProtocolVersion::V3_1_1 => limits.max_expiry_seconds,
+        };
+        let maximum = limits.max_keep_alive_seconds;
+        let shortened = maximum > 0 && (keep_alive == 0 || keep_alive > maximum);
+        let properties = ConnAckProperties {
+            session_expiry_interval: (wanted.session_expiry_interval.unwrap_or(0) != expiry)
+                .then_some(expiry),
+            assigned_client_identifier: assigned
+                .then(|| MqttString::new(&*client_id).expect("a made client id is short ASCII")),
+            server_keep_alive: shortened.then_some(maximum),
+            ..ConnAckProperties::default()
+        };
+        if existing.is_none() {
+            // Ending the session before gave its claim back. A third connection with this client id
+            // may have taken it to another worker in that moment: then this client has lost the race.
+            let index = self.index;
+            if self.shared.directory.claim(&client_id, &identity, || index) != Claim::Owner(index) {
+                self.connections[slot]
+                    .protocol
+                    .reject(ReasonCode::ServerBusy, ConnAckProperties::default());
+                return;
+            }
+        }
+        let session = match existing {
+            Some(session) => self.sessions.get_mut(session).expect("it was found above"),
+            None => {
+                self.shared.counters[self.index].sessions.add(1);
+                self.sessions.open(&client_id)
+            }
+        };
+        let timers = [
+            (session.will_at.take(), Timer::Will(session.reference)),
+            (session.ends_at.take(), Timer::SessionEnd(session.reference)),
+        ];
+        // [MQTT-3.1.3-9]: the will of the connection before is not sent any more.
+        session.will = will.map(|will| Box::new(detach_will(will)));
+        session.expiry = expiry;
+        session.connection = Some(slot);
+        let in_flight = std::mem::take(&mut session.in_flight);
+        let connection = &mut self.connections[slot];
+        connection.session = Some(session.reference);
+        connection
+            .protocol
+            .accept(pass.now, in_flight, existing.is_some(), properties);
+        for (at, timer) in timers {
+            if let Some(at) = at {
+                self.timers.unset(at, timer);
+            }
+        }
+        self.counters().clients_connected.add(1);
+        tracing::debug!(client_id = %client_id.escape_debug(), peer = %self.connections[slot].peer, resumed = existing.is_some(), "client connected");
+        self.touch(slot);
+    }
+}
+
+/// Who a client has proved to be.
+fn identify(connection: &Connection) -> Result<Identity, (ReasonCode, String)> {
+    let anonymous = || {
+        if connection.listener.allow_anonymous {
+            Ok(Identity::Anonymous)
+        } else {
+            Err((
+                ReasonCode::NotAuthorized,
+                "it has shown no certificate".to_owned(),
+            ))
+        }
+    };
+    let Some(tls) = connection.transport.tls_state() else {
+        return anonymous();
+    };
+    let Some(chain) = tls.peer_certificates() else {
+        return anonymous();
+    };
+    let Some(anchor) = connection
+        .listener
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.anchor.as_ref())
+    else {
+        return anonymous();
+    };
+    match anchor.verify_device(chain, UnixTime::now()) {
+        Ok(device) => Ok(Identity::Device(Arc::new(device.id().clone()))),
+        Err(error) => Err((
+            ReasonCode::NotAuthorized,
+            format!("its certificate is not a device's: {error}"),
+        )),
+    }
+}
+
+/// A client id that nobody can guess: who knows a client id may take its session over.
+fn make_client_id() -> Result<String, (ReasonCode, String)> {
+    let mut random = [0; 12];
+    smqtt_pki::tls::provider()
+        .secure_random
+        .fill(&mut random)
+        .map_err(|_| {
+            (
+                ReasonCode::ServerUnavailable,
+                "the system has no randomness for a client id".to_owned(),
+            )
+        })?;
+    Ok(random
+        .iter()
+        .fold("auto-".to_owned(), |id, byte| format!("{id}{byte:02x}")))
+}
+
+/// A will in memory of its own: it outlives the read buffer.
+fn detach_will(mut will: smqtt_proto::packet::Will) -> smqtt_proto::packet::Will {
+    fn copy(data: &mut bytes::Bytes) {
+        *data = bytes::Bytes::copy_from_slice(data);
+    }
+    will.topic = will.topic.detach();
+    copy(&mut will.payload);
+    let p = &mut will.properties;
+    p.content_type = p.content_type.as_ref().map(MqttString::detach);
+    p.response_topic = p
+        .response_topic
+        .as_ref()
+        .map(smqtt_proto::TopicName::detach);
+    p.correlation_data.iter_mut().for_each(copy);
+    for (name, value) in &mut p.user_properties {
+        (*name, *value) = (name.detach(), value.detach());
+    }
+    will
+}

@@ -1,0 +1,160 @@
+//! From a message to the sessions that it is for.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smqtt_proto::{Delivery, Message, QoS};
+
+use super::write::count;
+use super::{Pass, Worker};
+use crate::counters::DropCause;
+use crate::queue::Outbound;
+use crate::session::SessionRef;
+use crate::shared::{Mail, Target};
+use crate::targets::Targets;
+
+/// A message being delivered. As long as it only goes to sockets of this worker it stays where it
+/// was read; the first who keeps it makes the copy that all keepers share.
+pub(super) enum Source {
+    Read(Box<Message>),
+    Shared(Arc<Message>),
+}
+
+impl Source {
+    pub(super) fn message(&self) -> &Message {
+        match self {
+            Source::Read(message) => message,
+            Source::Shared(message) => message,
+        }
+    }
+
+    pub(super) fn share(&mut self) -> &Arc<Message> {
+        if let Source::Read(message) = self {
+            *self = Source::Shared(Arc::new(message.detach()));
+        }
+        match self {
+            Source::Shared(message) => message,
+            Source::Read(_) => unreachable!("it was just shared"),
+        }
+    }
+}
+
+impl Worker {
+    /// Delivers a message to everyone who subscribes to its topic, and tells whether anyone does.
+    pub(super) fn route(
+        &mut self,
+        source: &mut Source,
+        publisher: Option<SessionRef>,
+        pass: &mut Pass<'_>,
+    ) -> bool {
+        let targets = self.targets(source.message(), publisher, pass);
+        self.deliver_all(&targets.local, source, pass);
+        for (worker, list) in &targets.remote {
+            let message = source.share().clone();
+            let bytes = message.size() + MAIL_OVERHEAD;
+            self.post(
+                *worker,
+                Mail::Publish {
+                    message,
+                    targets: list.clone(),
+                },
+                bytes,
+            );
+        }
+        !targets.is_empty()
+    }
+
+    fn targets(
+        &mut self,
+        message: &Message,
+        publisher: Option<SessionRef>,
+        pass: &mut Pass<'_>,
+    ) -> Rc<Targets> {
+        let topic = message.topic().as_str();
+        let version = pass.shared.trie_version.load(Ordering::Acquire);
+        if let Some(targets) = self.cache.get(version, topic.as_bytes(), publisher) {
+            return targets;
+        }
+        let index = self.index;
+        let trie = pass.trie();
+        let targets = Rc::new(Targets::find(trie, topic, publisher, index));
+        let version = trie.version();
+        self.cache.put(version, topic.as_bytes(), &targets);
+        targets
+    }
+
+    /// Delivers a message to sessions of this worker.
+    pub(super) fn deliver_all(&mut self, targets: &[Target], source: &mut Source, pass: &Pass<'_>) {
+        for target in targets {
+            self.deliver(target, source, pass);
+        }
+    }
+
+    fn deliver(&mut self, target: &Target, source: &mut Source, pass: &Pass<'_>) {
+        let Some(session) = self.sessions.get_mut(target.session) else {
+            return;
+        };
+        let counters = &self.shared.counters[self.index];
+        let message = source.message();
+        let delivery = Delivery {
+            qos: message.qos().min(target.delivery.qos),
+            retain: message.retain() && target.delivery.retain,
+            subscription_ids: target.delivery.subscription_ids.clone(),
+        };
+        let limits = &pass.shared.config.session;
+        if let Some(slot) = session.connection {
+            let protocol = &mut self.connections[slot].protocol;
+            // Nothing may pass what waits with the same QoS [MQTT-4.6.0-6].
+            let clear = match delivery.qos {
+                QoS::AtMostOnce => !session.queue.has_qos0(),
+                _ => session.queue.is_empty() && protocol.room() > 0,
+            };
+            if clear && protocol.outbox().len() < pass.shared.config.limits.write_buffer_bytes {
+                if delivery.qos == QoS::AtMostOnce {
+                    count(
+                        protocol.publish_once(pass.now, message, &delivery),
+                        counters,
+                    );
+                } else {
+                    count(
+                        protocol.publish(pass.now, source.share(), delivery),
+                        counters,
+                    );
+                }
+                self.touch(slot);
+                return;
+            }
+        } else if delivery.qos == QoS::AtMostOnce && !limits.queue_qos0 {
+            // At most once: not for who is away.
+            return;
+        }
+        let outbound = Outbound {
+            message: source.share().clone(),
+            delivery,
+        };
+        let mut dropped = None;
+        session.queue.push(outbound, limits, |cause| {
+            counters.dropped(cause, 1);
+            dropped = Some(cause);
+        });
+        if let Some(cause) = dropped {
+            let client_id = session.client_id.clone();
+            self.log_drop(&client_id, cause, pass);
+        }
+    }
+
+    fn log_drop(&mut self, client_id: &str, cause: DropCause, pass: &Pass<'_>) {
+        if let Some(suppressed) = self.log_limit.admit(cause.code(), pass.now) {
+            tracing::warn!(
+                client_id = %client_id.escape_debug(),
+                cause = cause.code(),
+                suppressed,
+                "dropped a message: the session's queue is full"
+            );
+        }
+    }
+}
+
+/// What a piece of mail weighs beside its message.
+const MAIL_OVERHEAD: usize = 64;

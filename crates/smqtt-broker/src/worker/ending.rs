@@ -1,0 +1,248 @@
+//! The end of connections and sessions, and the wills that go with it.
+
+use std::time::{Duration, Instant};
+
+use smqtt_proto::packet::{Publish, PublishProperties, Will};
+use smqtt_proto::{Closed, Message, ReasonCode};
+
+use super::deliver::Source;
+use super::timers::Timer;
+use super::{Pass, Worker};
+use crate::connection::Phase;
+use crate::counters::DropCause;
+use crate::session::SessionRef;
+
+/// How long a peer has to read the last packet.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// The socket has ended or failed: nothing can be written any more.
+    pub(super) fn lose(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        let connection = &mut self.connections[slot];
+        if connection.phase == Phase::Dead {
+            return;
+        }
+        if connection.phase == Phase::Open {
+            connection.protocol.handle_end_of_stream();
+            while let Some(event) = self.connections[slot].protocol.poll_event() {
+                if let smqtt_proto::server::Event::Closed(closed) = event {
+                    self.on_closed(slot, &closed, pass);
+                }
+            }
+        }
+        let connection = &mut self.connections[slot];
+        connection.phase = Phase::Dead;
+        connection.protocol.outbox().clear();
+        connection.wake();
+    }
+
+    /// The protocol has ended: the session goes its own way, the socket gets its last bytes.
+    pub(super) fn on_closed(&mut self, slot: usize, closed: &Closed, pass: &mut Pass<'_>) {
+        let connection = &mut self.connections[slot];
+        let peer = connection.peer;
+        connection.phase = Phase::Closing {
+            until: pass.now + LINGER,
+            shut: false,
+        };
+        let session = connection.session.take();
+        match closed {
+            Closed::Violation(violation) => {
+                self.counters().peer_errors.add(1);
+                if let Some(suppressed) = self.log_limit.admit("protocol", pass.now) {
+                    tracing::warn!(%peer, suppressed, "closed a connection: {violation}");
+                }
+            }
+            Closed::HandshakeTimeout => {
+                self.counters().peer_errors.add(1);
+                if let Some(suppressed) = self.log_limit.admit("connect-timeout", pass.now) {
+                    tracing::warn!(%peer, suppressed, "closed a connection: no CONNECT in time");
+                }
+            }
+            closed => tracing::debug!(%peer, "connection ended: {closed}"),
+        }
+        if let Some(session) = session {
+            self.leave_session(slot, session, closed, pass);
+        }
+        self.touch(slot);
+        self.arm(slot);
+    }
+
+    /// A connection lets go of its session.
+    fn leave_session(
+        &mut self,
+        slot: usize,
+        reference: SessionRef,
+        closed: &Closed,
+        pass: &mut Pass<'_>,
+    ) {
+        let limits = &self.shared.config.session;
+        let in_flight = self.connections[slot].protocol.take_session();
+        let Some(session) = self.sessions.get_mut(reference) else {
+            return;
+        };
+        session.in_flight = in_flight;
+        session.connection = None;
+        self.shared.counters[self.index].clients_connected.sub(1);
+        if !limits.queue_qos0 {
+            let forgotten = session.queue.forget_qos0();
+            self.shared.counters[self.index].dropped(DropCause::Disconnected, forgotten as u64);
+        }
+        if let Closed::Disconnected(disconnect) = closed {
+            if let Some(seconds) = disconnect.properties.session_expiry_interval {
+                session.expiry = seconds.min(limits.max_expiry_seconds);
+            }
+            if disconnect.reason == ReasonCode::Success {
+                // [MQTT-3.14.4-3]
+                session.will = None;
+            }
+        }
+        let expiry = session.expiry;
+        if expiry == 0 {
+            self.end_session(reference, pass);
+            return;
+        }
+        if expiry != u32::MAX {
+            let at = pass.now + Duration::from_secs(expiry.into());
+            session.ends_at = Some(at);
+            self.set_timer(at, Timer::SessionEnd(reference));
+        }
+        let Some(session) = self.sessions.get_mut(reference) else {
+            return;
+        };
+        let delay = session
+            .will
+            .as_ref()
+            .map(|will| will.properties.will_delay_interval.unwrap_or(0));
+        match delay {
+            None => {}
+            // [MQTT-3.1.2-8]
+            Some(0) => self.publish_will(reference, pass),
+            // The end of the session comes with the will, if it comes first [MQTT-3.1.3-9].
+            Some(seconds) => {
+                let at = pass.now + Duration::from_secs(seconds.into());
+                session.will_at = Some(at);
+                self.set_timer(at, Timer::Will(reference));
+            }
+        }
+    }
+
+    pub(super) fn on_will_due(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
+        if let Some(session) = self.sessions.get_mut(reference) {
+            session.will_at = None;
+            self.publish_will(reference, pass);
+        }
+    }
+
+    fn publish_will(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
+        let will = self
+            .sessions
+            .get_mut(reference)
+            .and_then(|session| session.will.take());
+        let Some(will) = will else { return };
+        match Message::new(&will_publish(*will), pass.now) {
+            Ok(message) => {
+                let mut source = Source::Shared(message.into());
+                // A full store has been counted; the will is delivered nevertheless.
+                let _ = self.retain(&mut source, pass.now);
+                self.route(&mut source, Some(reference), pass);
+            }
+            Err(error) => tracing::error!(%error, "cannot publish a will"),
+        }
+    }
+
+    /// Ends a session: its will is due, its subscriptions and what waited for it are forgotten.
+    pub(super) fn end_session(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
+        self.publish_will(reference, pass);
+        let Some(session) = self.sessions.remove(reference) else {
+            return;
+        };
+        if let Some(at) = session.will_at {
+            self.timers.unset(at, Timer::Will(reference));
+        }
+        if let Some(at) = session.ends_at {
+            self.timers.unset(at, Timer::SessionEnd(reference));
+        }
+        if !session.subscriptions.is_empty() {
+            pass.change_trie(|trie| {
+                for filter in session.subscriptions.keys() {
+                    trie.unsubscribe(filter.filter(), reference);
+                }
+            });
+        }
+        let waiting = session.queue.len() + session.in_flight.in_flight();
+        self.counters()
+            .dropped(DropCause::SessionEnded, waiting as u64);
+        self.counters().sessions.sub(1);
+        self.shared.directory.release(&session.client_id);
+    }
+
+    pub(super) fn on_connection_timer(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.timer = None;
+        if connection.deadline().is_some_and(|at| at <= pass.now) {
+            match connection.phase {
+                Phase::Open => {
+                    connection.protocol.handle_timeout(pass.now);
+                    connection.wake();
+                    return;
+                }
+                Phase::Closing { .. } | Phase::Dead => self.lose(slot, pass),
+            }
+        }
+        self.arm(slot);
+    }
+
+    /// Logs a read that failed for a reason other than a connection that went away.
+    pub(super) fn log_read_error(&mut self, slot: usize, error: &std::io::Error) {
+        if error.kind() != std::io::ErrorKind::InvalidData {
+            return;
+        }
+        self.counters().peer_errors.add(1);
+        let peer = self.connections[slot].peer;
+        if let Some(suppressed) = self.log_limit.admit("tls", Instant::now()) {
+            tracing::warn!(%peer, suppressed, "closed a connection: {error}");
+        }
+    }
+
+    /// Ends every connection and begins to stop.
+    pub(super) fn stop(&mut self, pass: &mut Pass<'_>) {
+        self.stopping = true;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if self.connections[slot].phase == Phase::Open {
+                // A server that goes down for a while keeps its wills to itself (MQTT 5.0 §3.1.2.5).
+                if let Some(session) = self.connections[slot]
+                    .session
+                    .and_then(|s| self.sessions.get_mut(s))
+                {
+                    session.will = None;
+                }
+                self.disconnect(slot, ReasonCode::ServerShuttingDown, pass);
+            }
+        }
+    }
+}
+
+/// The PUBLISH that a will becomes.
+fn will_publish(will: Will) -> Publish {
+    let properties = will.properties;
+    Publish {
+        dup: false,
+        qos: will.qos,
+        retain: will.retain,
+        topic: will.topic,
+        packet_id: None,
+        properties: PublishProperties {
+            payload_is_utf8: properties.payload_is_utf8,
+            message_expiry_interval: properties.message_expiry_interval,
+            content_type: properties.content_type,
+            response_topic: properties.response_topic,
+            correlation_data: properties.correlation_data,
+            user_properties: properties.user_properties,
+            ..PublishProperties::default()
+        },
+        payload: will.payload,
+    }
+}

@@ -1,0 +1,430 @@
+//! A worker: one thread that owns its connections and sessions and drives them in passes.
+//!
+//! A pass reads what a socket has, handles every packet in it, and leaves what is to be written in
+//! the output of each touched connection and in one outbox per other worker. When the tasks that
+//! were ready have run, the flush task writes each touched connection once and posts each outbox
+//! once. Nothing in here waits or blocks; the tasks at the end of this file do.
+
+mod connect;
+mod deliver;
+mod ending;
+mod publish;
+mod read;
+mod subscribe;
+mod sys;
+mod timers;
+mod write;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use parking_lot::RwLockReadGuard;
+use slab::Slab;
+use smqtt_proto::server;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use crate::connection::Connection;
+use crate::counters::{Counters, LogLimit};
+use crate::session::Sessions;
+use crate::shared::{ListenerState, Mail, Shared};
+use crate::targets::TargetCache;
+use crate::transport::Transport;
+use crate::trie::Trie;
+use timers::{Timer, Timers};
+
+/// One worker's state.
+pub(crate) struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    connections: Slab<Box<Connection>>,
+    sessions: Sessions,
+    /// Connections with something to write, or to take from their session's queue.
+    touched: Vec<usize>,
+    /// What goes to each other worker at the end of the pass.
+    outboxes: Vec<Posting>,
+    /// Workers whose mailbox was full when it was posted to, as a mask.
+    full: u64,
+    /// Connections that are not read because of `full`.
+    stalled: Vec<usize>,
+    cache: TargetCache,
+    timers: Timers,
+    /// What sockets are read into; empty between reads.
+    read_buffer: BytesMut,
+    log_limit: LogLimit,
+    flusher: Option<Waker>,
+    timer_changed: Rc<Notify>,
+    /// When the retained store is looked through for expired messages next.
+    retained_sweep: Option<Instant>,
+    /// The values of `$SYS` topics as last published.
+    sys_published: HashMap<String, String>,
+    stopping: bool,
+}
+
+/// Mail collected for one worker.
+#[derive(Debug, Default)]
+struct Posting {
+    mail: Vec<Mail>,
+    bytes: usize,
+}
+
+/// What the handling of one batch of packets shares: the time, and the trie, locked at most once.
+struct Pass<'a> {
+    shared: &'a Shared,
+    now: Instant,
+    trie: Option<RwLockReadGuard<'a, Trie>>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Pass {
+            shared,
+            now: Instant::now(),
+            trie: None,
+        }
+    }
+
+    /// The trie, locked for reading from here to the end of the pass.
+    fn trie(&mut self) -> &Trie {
+        self.trie.get_or_insert_with(|| self.shared.trie.read())
+    }
+
+    /// Changes the trie.
+    fn change_trie<R>(&mut self, change: impl FnOnce(&mut Trie) -> R) -> R {
+        self.trie = None;
+        let mut trie = self.shared.trie.write();
+        let result = change(&mut trie);
+        self.shared
+            .trie_version
+            .store(trie.version(), Ordering::Release);
+        result
+    }
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Self {
+        let mut timers = Timers::default();
+        let sys = shared.config.sys.interval_seconds;
+        if index == 0 && sys > 0 {
+            timers.set(
+                Instant::now() + Duration::from_secs(1).min(Duration::from_secs(sys)),
+                Timer::Sys,
+            );
+        }
+        Worker {
+            index,
+            connections: Slab::new(),
+            sessions: Sessions::new(index),
+            touched: Vec::new(),
+            outboxes: shared
+                .mailboxes
+                .iter()
+                .map(|_| Posting::default())
+                .collect(),
+            full: 0,
+            stalled: Vec::new(),
+            cache: TargetCache::default(),
+            timers,
+            read_buffer: BytesMut::new(),
+            log_limit: LogLimit::default(),
+            flusher: None,
+            timer_changed: Rc::new(Notify::new()),
+            retained_sweep: None,
+            sys_published: HashMap::new(),
+            stopping: false,
+            shared,
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters[self.index]
+    }
+
+    /// Takes a freshly accepted connection, unless there are too many. Returns its place.
+    fn accept(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: &Arc<ListenerState>,
+    ) -> Option<usize> {
+        let limits = &self.shared.config.limits;
+        if self.stopping
+            || self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections
+        {
+            if !self.stopping {
+                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.counters().connections_refused.add(1);
+            self.log_peer(
+                peer,
+                "connection-limit",
+                "refused a connection: limits.connections are open",
+            );
+            return None;
+        }
+        let _ = stream.set_nodelay(true);
+        let transport = match &listener.tls {
+            None => Transport::plain(stream),
+            Some(tls) => match rustls::ServerConnection::new(tls.config.clone()) {
+                Ok(state) => Transport::tls(stream, state),
+                Err(error) => {
+                    self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                    tracing::error!(%error, "cannot begin a TLS handshake");
+                    return None;
+                }
+            },
+        };
+        let protocol = server::Connection::new(self.shared.protocol.clone(), Instant::now());
+        self.counters().connections_accepted.add(1);
+        Some(self.insert(Connection::new(transport, protocol, listener.clone(), peer)))
+    }
+
+    /// Gives a connection a place. The caller spawns its task.
+    fn insert(&mut self, connection: Connection) -> usize {
+        self.counters().connections.add(1);
+        let slot = self.connections.insert(Box::new(connection));
+        self.arm(slot);
+        slot
+    }
+
+    /// Takes a connection out; its task ends with this.
+    fn remove(&mut self, slot: usize) -> Connection {
+        let connection = *self.connections.remove(slot);
+        if let Some(at) = connection.timer {
+            self.timers.unset(at, Timer::Connection(slot));
+        }
+        self.counters().connections.sub(1);
+        connection
+    }
+
+    /// Sets the timer of a connection, unless one that is set comes first; that one will see.
+    fn arm(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        let Some(deadline) = connection.deadline() else {
+            return;
+        };
+        if let Some(at) = connection.timer {
+            if at <= deadline {
+                return;
+            }
+            self.timers.unset(at, Timer::Connection(slot));
+        }
+        connection.timer = Some(deadline);
+        self.set_timer(deadline, Timer::Connection(slot));
+    }
+
+    fn set_timer(&mut self, at: Instant, timer: Timer) {
+        if self.timers.set(at, timer) {
+            self.timer_changed.notify_one();
+        }
+    }
+
+    /// Logs something that a peer caused, at most once a second and kind.
+    fn log_peer(&mut self, peer: SocketAddr, kind: &'static str, what: &str) {
+        if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
+            tracing::warn!(%peer, kind, suppressed, "{what}");
+        }
+    }
+
+    /// Does what is due.
+    fn on_timers(&mut self) {
+        let shared = self.shared.clone();
+        let mut pass = Pass::new(&shared);
+        while let Some(timer) = self.timers.pop(pass.now) {
+            match timer {
+                Timer::Connection(slot) => self.on_connection_timer(slot, &mut pass),
+                Timer::Will(session) => self.on_will_due(session, &mut pass),
+                Timer::SessionEnd(session) => self.end_session(session, &mut pass),
+                Timer::RetainedExpiry => self.on_retained_expiry(&mut pass),
+                Timer::Sys => self.on_sys_due(&mut pass),
+            }
+        }
+    }
+
+    fn on_retained_expiry(&mut self, pass: &mut Pass<'_>) {
+        let next = {
+            let mut retained = pass.shared.retained.write();
+            let expired = retained.remove_expired(pass.now);
+            self.counters()
+                .dropped(crate::counters::DropCause::Expired, expired as u64);
+            retained.next_expiry()
+        };
+        self.retained_sweep = next.map(|at| at.max(pass.now + RETAINED_SWEEP));
+        if let Some(at) = self.retained_sweep {
+            self.set_timer(at, Timer::RetainedExpiry);
+        }
+    }
+
+    /// Handles one piece of mail; a connection that came with it is returned for its task.
+    fn on_mail(&mut self, mail: Mail, pass: &mut Pass<'_>) -> Option<usize> {
+        match mail {
+            Mail::Publish { message, targets } => {
+                self.deliver_all(&targets, &mut deliver::Source::Shared(message), pass);
+                None
+            }
+            Mail::HandOver(handed) => self.take_over(*handed, pass),
+            Mail::Resume => {
+                for slot in std::mem::take(&mut self.stalled) {
+                    if let Some(connection) = self.connections.get(slot) {
+                        connection.wake();
+                    }
+                }
+                None
+            }
+            Mail::Stop => {
+                self.stop(pass);
+                None
+            }
+        }
+    }
+
+    fn post(&mut self, worker: usize, mail: Mail, bytes: usize) {
+        let posting = &mut self.outboxes[worker];
+        posting.mail.push(mail);
+        posting.bytes += bytes;
+        self.wake_flusher();
+    }
+
+    fn wake_flusher(&self) {
+        if let Some(waker) = &self.flusher {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Retained messages are looked through for expired ones at most this often.
+const RETAINED_SWEEP: Duration = Duration::from_secs(10);
+/// How long a stopping worker waits for its clients to read their last packet.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+type Handle = Rc<RefCell<Worker>>;
+
+/// Runs worker number `index` on this thread until it is told to stop: must be called in a
+/// [`tokio::task::LocalSet`]. `false` when it ended by a defect instead.
+pub(crate) async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    listeners: Vec<(TcpListener, Arc<ListenerState>)>,
+) -> bool {
+    let worker: Handle = Rc::new(RefCell::new(Worker::new(index, shared.clone())));
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|(listener, state)| {
+            tokio::task::spawn_local(accept_connections(worker.clone(), listener, state))
+        })
+        .collect();
+    let mut flusher = tokio::task::spawn_local(flush_when_touched(worker.clone()));
+    let mut timer = tokio::task::spawn_local(keep_time(worker.clone()));
+    let mut mail = Vec::new();
+    loop {
+        tokio::select! {
+            () = shared.mailboxes[index].ready() => {}
+            // They never end: one of them has panicked, and nothing would move any more.
+            _ = &mut flusher => return false,
+            _ = &mut timer => return false,
+        }
+        let waiting = shared.mailboxes[index].drain(&mut mail);
+        for other in (0..shared.mailboxes.len()).filter(|other| waiting & 1 << other != 0) {
+            shared.mailboxes[other].post(&mut vec![Mail::Resume], 0);
+        }
+        let mut taken_over = Vec::new();
+        {
+            let mut worker = worker.borrow_mut();
+            let mut pass = Pass::new(&shared);
+            for item in mail.drain(..) {
+                taken_over.extend(worker.on_mail(item, &mut pass));
+            }
+        }
+        if mail.capacity() > KEEP_MAIL {
+            mail = Vec::new();
+        }
+        for slot in taken_over {
+            spawn_connection(&worker, slot);
+        }
+        if worker.borrow().stopping {
+            break;
+        }
+    }
+    for task in accepting {
+        task.abort();
+    }
+    let end = tokio::time::Instant::now() + STOP_GRACE;
+    while !worker.borrow().connections.is_empty() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
+
+/// A drained mailbox with more capacity than this is freed.
+const KEEP_MAIL: usize = 4_096;
+
+fn spawn_connection(worker: &Handle, slot: usize) {
+    let worker = worker.clone();
+    tokio::task::spawn_local(poll_fn(move |cx| {
+        worker.borrow_mut().poll_connection(slot, cx)
+    }));
+}
+
+async fn accept_connections(worker: Handle, listener: TcpListener, state: Arc<ListenerState>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let slot = worker.borrow_mut().accept(stream, peer, &state);
+                if let Some(slot) = slot {
+                    spawn_connection(&worker, slot);
+                }
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: waiting lets some connection end.
+                let admitted = worker
+                    .borrow_mut()
+                    .log_limit
+                    .admit("accept", Instant::now());
+                if let Some(suppressed) = admitted {
+                    tracing::error!(%error, suppressed, listener = %state.url, "cannot accept a connection");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn flush_when_touched(worker: Handle) {
+    poll_fn(|cx| {
+        let mut worker = worker.borrow_mut();
+        if worker
+            .flusher
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+        {
+            worker.flusher = Some(cx.waker().clone());
+        }
+        worker.flush_touched();
+        Poll::Pending
+    })
+    .await
+}
+
+async fn keep_time(worker: Handle) {
+    let changed = worker.borrow().timer_changed.clone();
+    loop {
+        let next = worker.borrow().timers.next();
+        match next {
+            None => changed.notified().await,
+            Some(at) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => worker.borrow_mut().on_timers(),
+                    () = changed.notified() => {}
+                }
+            }
+        }
+    }
+}

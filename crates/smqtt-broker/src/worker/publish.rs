@@ -1,0 +1,125 @@
+//! PUBLISH from a client.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smqtt_proto::packet::{DisconnectProperties, Publish};
+use smqtt_proto::{Message, PacketId, ProtocolVersion, ReasonCode};
+
+use super::deliver::Source;
+use super::timers::Timer;
+use super::{Pass, Worker};
+use crate::counters::DropCause;
+
+/// The topics that the broker itself publishes to.
+pub(super) const SYS_PREFIX: &str = "$SYS/";
+
+impl Worker {
+    pub(super) fn on_publish(&mut self, slot: usize, publish: &Publish, pass: &mut Pass<'_>) {
+        self.counters().publish_received.add(1);
+        let publisher = self.connections[slot].session;
+        let reason = match self.refusal(publish) {
+            Some(reason) => reason,
+            None => match Message::new(publish, pass.now) {
+                Err(_) => ReasonCode::UnspecifiedError,
+                Ok(message) => {
+                    let mut source = Source::Read(Box::new(message));
+                    match self.retain(&mut source, pass.now) {
+                        // Refused as a whole, so that the client knows; MQTT 3.1.1 could not say so.
+                        Err(reason) if self.is_v5(slot) && publish.packet_id.is_some() => reason,
+                        _ if self.route(&mut source, publisher, pass) => ReasonCode::Success,
+                        _ => ReasonCode::NoMatchingSubscribers,
+                    }
+                }
+            },
+        };
+        if let Some(packet_id) = publish.packet_id {
+            self.acknowledge(slot, packet_id, reason);
+        } else if reason.is_error() {
+            self.counters().publish_refused.add(1);
+        }
+    }
+
+    fn acknowledge(&mut self, slot: usize, packet_id: PacketId, reason: ReasonCode) {
+        let v5 = self.is_v5(slot);
+        let protocol = &mut self.connections[slot].protocol;
+        if reason.is_error() {
+            self.shared.counters[self.index].publish_refused.add(1);
+        }
+        if reason.is_error() && !v5 {
+            // [MQTT-3.3.5-2] of 3.1.1: acknowledge, or close; a client that is told nothing would
+            // repeat the message for ever.
+            protocol.acknowledge(packet_id, ReasonCode::Success);
+        } else {
+            protocol.acknowledge(packet_id, reason);
+        }
+    }
+
+    fn is_v5(&self, slot: usize) -> bool {
+        self.connections[slot].protocol.version() == Some(ProtocolVersion::V5)
+    }
+
+    /// Why a message is not accepted at all.
+    fn refusal(&self, publish: &Publish) -> Option<ReasonCode> {
+        let topic = publish.topic.as_str();
+        if topic.starts_with(SYS_PREFIX) {
+            return Some(ReasonCode::NotAuthorized);
+        }
+        (publish.topic.levels().count() > self.shared.config.limits.topic_levels)
+            .then_some(ReasonCode::TopicNameInvalid)
+    }
+
+    /// Does what the retain flag asks for `[MQTT-3.3.1-5]` to `[MQTT-3.3.1-8]`. Before routing, so
+    /// that who subscribes meanwhile gets the message one way or the other.
+    ///
+    /// # Errors
+    /// The store is full: the message is not retained.
+    pub(super) fn retain(&mut self, source: &mut Source, now: Instant) -> Result<(), ReasonCode> {
+        let message = source.message();
+        if !message.retain() {
+            return Ok(());
+        }
+        if message.payload().is_empty() {
+            self.shared
+                .retained
+                .write()
+                .remove(message.topic().as_str());
+            return Ok(());
+        }
+        let shared: Arc<Message> = source.share().clone();
+        let expires = shared.expires_at();
+        let stored = self.shared.retained.write().insert(shared);
+        if stored.is_err() {
+            self.counters().dropped(DropCause::RetainedFull, 1);
+            if let Some(suppressed) = self.log_limit.admit(DropCause::RetainedFull.code(), now) {
+                tracing::warn!(
+                    suppressed,
+                    "a message was not retained: the store is full, see [retained]"
+                );
+            }
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if let Some(at) = expires {
+            let sweep = at.max(now + super::RETAINED_SWEEP);
+            if self.retained_sweep.is_none_or(|set| sweep < set) {
+                if let Some(set) = self.retained_sweep.replace(sweep) {
+                    self.timers.unset(set, Timer::RetainedExpiry);
+                }
+                self.set_timer(sweep, Timer::RetainedExpiry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a connection from this side.
+    pub(super) fn disconnect(&mut self, slot: usize, reason: ReasonCode, pass: &mut Pass<'_>) {
+        self.connections[slot]
+            .protocol
+            .disconnect(reason, DisconnectProperties::default());
+        while let Some(event) = self.connections[slot].protocol.poll_event() {
+            if let smqtt_proto::server::Event::Closed(closed) = event {
+                self.on_closed(slot, &closed, pass);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The `$SYS` topics: what the broker says about itself, retained, to who may read it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use smqtt_proto::packet::Publish;
+use smqtt_proto::{Message, TopicName};
+
+use super::deliver::Source;
+use super::timers::Timer;
+use super::{Pass, Worker};
+use crate::counters::{Counter, Counters, DropCause};
+
+impl Worker {
+    /// Publishes what has changed since the last time.
+    pub(super) fn on_sys_due(&mut self, pass: &mut Pass<'_>) {
+        let interval = Duration::from_secs(pass.shared.config.sys.interval_seconds);
+        self.set_timer(pass.now + interval, Timer::Sys);
+        for (topic, value) in self.sys_values(pass) {
+            if self.sys_published.get(&topic) == Some(&value) {
+                continue;
+            }
+            let Ok(name) = TopicName::new(topic.clone()) else {
+                continue;
+            };
+            let mut publish = Publish::new(name, value.clone());
+            publish.retain = true;
+            if let Ok(message) = Message::new(&publish, pass.now) {
+                let mut source = Source::Shared(message.into());
+                let _ = self.retain(&mut source, pass.now);
+                self.route(&mut source, None, pass);
+                self.sys_published.insert(topic, value);
+            }
+        }
+    }
+
+    fn sys_values(&self, pass: &mut Pass<'_>) -> HashMap<String, String> {
+        let shared = pass.shared;
+        let subscriptions = pass.trie().len();
+        let sum = |counter: fn(&Counters) -> &Counter| {
+            shared
+                .counters
+                .iter()
+                .map(|worker| counter(worker).get())
+                .sum::<u64>()
+                .to_string()
+        };
+        let mut values: HashMap<String, String> = [
+            (
+                "version",
+                format!("smqtt-broker {}", env!("CARGO_PKG_VERSION")),
+            ),
+            (
+                "uptime",
+                format!("{} seconds", shared.started.elapsed().as_secs()),
+            ),
+            ("clients/connected", sum(|c| &c.clients_connected)),
+            ("clients/total", sum(|c| &c.sessions)),
+            ("connections/accepted", sum(|c| &c.connections_accepted)),
+            ("connections/refused", sum(|c| &c.connections_refused)),
+            ("connections/errors", sum(|c| &c.peer_errors)),
+            ("publish/messages/received", sum(|c| &c.publish_received)),
+            ("publish/messages/sent", sum(|c| &c.publish_sent)),
+            ("publish/messages/refused", sum(|c| &c.publish_refused)),
+            ("bytes/received", sum(|c| &c.bytes_received)),
+            ("bytes/sent", sum(|c| &c.bytes_sent)),
+            (
+                "retained messages/count",
+                shared.retained.read().len().to_string(),
+            ),
+            ("subscriptions/count", subscriptions.to_string()),
+        ]
+        .into_iter()
+        .map(|(topic, value)| (format!("$SYS/broker/{topic}"), value))
+        .collect();
+        for cause in DropCause::ALL {
+            let dropped: u64 = shared
+                .counters
+                .iter()
+                .map(|worker| worker.drops(*cause))
+                .sum();
+            values.insert(
+                format!("$SYS/broker/publish/messages/dropped/{}", cause.code()),
+                dropped.to_string(),
+            );
+        }
+        values
+    }
+}

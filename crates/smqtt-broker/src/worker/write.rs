@@ -1,0 +1,182 @@
+//! Writing: what was touched in a pass goes out at its end.
+
+use smqtt_proto::{Delivery, PublishError, QoS};
+
+use super::{Pass, Worker};
+use crate::connection::{Connection, Phase};
+use crate::counters::{Counters, DropCause};
+use crate::session::Session;
+
+/// Times that one connection's output is refilled and written in a row before others have their
+/// turn.
+const REFILLS: usize = 8;
+
+impl Worker {
+    /// Notes that a connection has something to write, or may take something from its session.
+    pub(super) fn touch(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if !connection.touched {
+            connection.touched = true;
+            self.touched.push(slot);
+            if self.touched.len() == 1 {
+                self.wake_flusher();
+            }
+        }
+    }
+
+    /// Writes every touched connection once and posts every outbox once: the end of a pass.
+    pub(super) fn flush_touched(&mut self) {
+        let shared = self.shared.clone();
+        let mut pass = Pass::new(&shared);
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            if let Some(connection) = self.connections.get_mut(slot)
+                && std::mem::take(&mut connection.touched)
+            {
+                self.flush(slot, &mut pass);
+            }
+        }
+        // Connections with more to send than their turn allows, or wills of connections that broke.
+        if self.touched.is_empty() {
+            self.touched = touched;
+        } else {
+            self.wake_flusher();
+        }
+        for (worker, posting) in self.outboxes.iter_mut().enumerate() {
+            if !posting.mail.is_empty() {
+                shared.mailboxes[worker]
+                    .post(&mut posting.mail, std::mem::take(&mut posting.bytes));
+                if shared.mailboxes[worker].is_full(self.index) {
+                    self.full |= 1 << worker;
+                }
+            }
+        }
+    }
+
+    /// Takes what the session has for its connection and writes as much as the socket takes.
+    pub(super) fn flush(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        let room = self.shared.config.limits.write_buffer_bytes;
+        for _ in 0..REFILLS {
+            let connection = &mut *self.connections[slot];
+            if connection.phase == Phase::Dead || connection.want_write {
+                return;
+            }
+            if let Some(session) = connection
+                .session
+                .and_then(|session| self.sessions.get_mut(session))
+            {
+                pump(session, connection, pass, &self.shared.counters[self.index]);
+            }
+            let waiting = connection.protocol.outbox().len();
+            let outbox = connection.protocol.outbox();
+            let result = connection
+                .transport
+                .flush(outbox, self.shared.capture.as_ref());
+            let left = connection.protocol.outbox().len();
+            self.shared.counters[self.index]
+                .bytes_sent
+                .add((waiting - left) as u64);
+            match result {
+                Ok(true) => {
+                    if waiting >= room {
+                        // Reading was suspended.
+                        connection.wake();
+                    }
+                    match connection.phase {
+                        Phase::Open if waiting > 0 => {}
+                        Phase::Closing { until, shut: false } => {
+                            connection.phase = Phase::Closing { until, shut: true };
+                            connection.transport.send_close_notify();
+                            let _ = connection
+                                .transport
+                                .flush(connection.protocol.outbox(), None);
+                            connection.transport.shutdown_write();
+                            connection.wake();
+                            return;
+                        }
+                        _ => return,
+                    }
+                }
+                Ok(false) => {
+                    connection.want_write = true;
+                    connection.wake();
+                    return;
+                }
+                Err(_) => {
+                    self.lose(slot, pass);
+                    return;
+                }
+            }
+        }
+        self.touch(slot);
+    }
+}
+
+/// Moves from a session's queue and retained messages to its connection's output, as far as the
+/// output has room and the window is open.
+fn pump(session: &mut Session, connection: &mut Connection, pass: &Pass<'_>, counters: &Counters) {
+    let room = pass.shared.config.limits.write_buffer_bytes;
+    let protocol = &mut connection.protocol;
+    while protocol.is_open() && protocol.outbox().len() < room {
+        let Some(next) = session.queue.front() else {
+            break;
+        };
+        if next.delivery.qos != QoS::AtMostOnce && protocol.room() == 0 {
+            break;
+        }
+        let Some(outbound) = session.queue.pop() else {
+            break;
+        };
+        count(
+            protocol.publish(pass.now, &outbound.message, outbound.delivery),
+            counters,
+        );
+    }
+    if !session.retained.is_empty() && protocol.is_open() && protocol.outbox().len() < room {
+        pump_retained(session, connection, pass, counters, room);
+    }
+}
+
+/// Sends retained messages from where the session's subscriptions have got to.
+fn pump_retained(
+    session: &mut Session,
+    connection: &mut Connection,
+    pass: &Pass<'_>,
+    counters: &Counters,
+    room: usize,
+) {
+    let protocol = &mut connection.protocol;
+    let retained = pass.shared.retained.read();
+    while protocol.outbox().len() < room
+        && let Some(cursor) = session.retained.front_mut()
+    {
+        let after = cursor.after.as_ref().map(|topic| topic.as_str());
+        let Some(message) = retained.next_match(cursor.filter.filter(), after, pass.now) else {
+            session.retained.pop_front();
+            continue;
+        };
+        let mut delivery = Delivery::new(message.qos().min(cursor.subscription.qos()));
+        delivery.retain = true;
+        delivery
+            .subscription_ids
+            .extend(cursor.subscription.identifier());
+        if delivery.qos != QoS::AtMostOnce && protocol.room() == 0 {
+            return;
+        }
+        count(protocol.publish(pass.now, message, delivery), counters);
+        cursor.after = Some(message.topic().clone());
+    }
+}
+
+/// Counts a message that was sent, or why it was not.
+pub(super) fn count<T>(result: Result<T, PublishError>, counters: &Counters) {
+    match result {
+        Ok(_) => counters.publish_sent.add(1),
+        Err(PublishError::Expired) => counters.dropped(DropCause::Expired, 1),
+        Err(PublishError::PacketTooLarge { .. }) => counters.dropped(DropCause::PacketTooLarge, 1),
+        Err(error) => {
+            counters.dropped(DropCause::Unsendable, 1);
+            debug_assert!(false, "the caller has looked: {error}");
+        }
+    }
+}
