@@ -402,7 +402,7 @@ impl FromStr for Attribute {
     /// Reads one attribute as an attribute-set text states it: `dept = icu`, `on-call`,
     /// `clearance = 3`.
     fn from_str(text: &str) -> Result<Self, Error> {
-        Ok(crate::parser::attribute(text)?)
+        Ok(crate::stated::attribute(text)?)
     }
 }
 

@@ -63,13 +63,13 @@ impl AttributeSet {
         if self.stated.contains(&attribute) {
             return Ok(false);
         }
-        if let (Some(name), Some((scale, _))) = (attribute.name(), attribute.as_number()) {
-            if self.number(name, scale).is_some() {
-                return Err(Error::SecondNumber {
-                    name: name.to_owned(),
-                    scale,
-                });
-            }
+        if let (Some(name), Some((scale, _))) = (attribute.name(), attribute.as_number())
+            && self.number(name, scale).is_some()
+        {
+            return Err(Error::SecondNumber {
+                name: name.to_owned(),
+                scale,
+            });
         }
         if self.stated.len() >= MAX_STATED {
             return Err(Error::TooManyAttributes { limit: MAX_STATED });
@@ -270,7 +270,7 @@ impl FromStr for AttributeSet {
 
     /// Reads `name = value` and bare names, separated by commas. The empty text is the empty set.
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        crate::parser::attribute_set(text, None)
+        crate::stated::attribute_set(text, None)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a set satisfies a policy, or what it lacks.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -171,26 +171,14 @@ impl Policy {
     /// Why `set` satisfies the policy, or what it lacks. The epoch is not looked at.
     #[must_use]
     pub fn explain(&self, set: &AttributeSet) -> Explanation {
-        let mut conditions: Vec<&Condition> = Vec::new();
-        let mut index = BTreeMap::new();
-        for condition in self.conditions() {
-            index.entry(condition).or_insert_with(|| {
-                conditions.push(condition);
-                conditions.len() - 1
-            });
-        }
-        let search = Search {
-            conditions,
-            index,
-            set,
-            tree: self.tree(),
-        };
+        let search = Search::new(self.tree(), set);
         let satisfied = self.evaluate(set);
         let met = search
             .conditions
             .iter()
-            .filter(|condition| condition.is_met_by(set))
-            .map(|&condition| Met {
+            .zip(&search.met)
+            .filter(|(_, met)| **met)
+            .map(|(&condition, _)| Met {
                 condition: condition.clone(),
                 by: holder(condition, set),
             })
@@ -230,7 +218,7 @@ fn holder(condition: &Condition, set: &AttributeSet) -> String {
 }
 
 /// A set of conditions, by their index. A policy has fewer than MAX_ROWS of them.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Bits([u64; MAX_ROWS / 64]);
 
 impl Bits {
@@ -266,25 +254,87 @@ impl Bits {
 
     /// Smaller first, then those with earlier conditions.
     fn order(&self, other: &Self) -> Ordering {
-        self.size()
-            .cmp(&other.size())
-            .then_with(|| self.iter().cmp(other.iter()))
+        self.size().cmp(&other.size()).then_with(|| {
+            let words = self.0.iter().zip(other.0);
+            let differing = words
+                .map(|(word, other)| (word, word ^ other))
+                .find(|(_, diff)| *diff != 0);
+            match differing {
+                None => Ordering::Equal,
+                Some((word, diff)) if word >> diff.trailing_zeros() & 1 == 1 => Ordering::Less,
+                Some(_) => Ordering::Greater,
+            }
+        })
+    }
+}
+
+/// The gates of a policy over the indices of its conditions.
+enum Shape {
+    Condition(usize),
+    Gate { k: usize, of: Vec<Shape> },
+}
+
+impl Shape {
+    fn of<'a>(
+        tree: &'a Tree,
+        conditions: &mut Vec<&'a Condition>,
+        index: &mut HashMap<&'a Condition, usize>,
+    ) -> Self {
+        match tree {
+            Tree::Condition(condition) => {
+                Self::Condition(*index.entry(condition).or_insert_with(|| {
+                    conditions.push(condition);
+                    conditions.len() - 1
+                }))
+            }
+            Tree::Gate { k, of } => Self::Gate {
+                k: *k,
+                of: of
+                    .iter()
+                    .map(|child| Self::of(child, conditions, index))
+                    .collect(),
+            },
+        }
+    }
+
+    fn holds(&self, met: &[bool]) -> bool {
+        match self {
+            Self::Condition(index) => met[*index],
+            Self::Gate { k, of } => {
+                of.iter().filter(|child| child.holds(met)).take(*k).count() == *k
+            }
+        }
     }
 }
 
 struct Search<'a> {
+    /// The conditions, each once, in the policy's order.
     conditions: Vec<&'a Condition>,
-    index: BTreeMap<&'a Condition, usize>,
+    /// Which of them the set meets.
+    met: Vec<bool>,
+    shape: Shape,
     set: &'a AttributeSet,
-    tree: &'a Tree,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(tree: &'a Tree, set: &'a AttributeSet) -> Self {
+        let mut conditions = Vec::new();
+        let shape = Shape::of(tree, &mut conditions, &mut HashMap::new());
+        let met = conditions
+            .iter()
+            .map(|condition| condition.is_met_by(set))
+            .collect();
+        Self {
+            conditions,
+            met,
+            shape,
+            set,
+        }
+    }
+
     fn sufficient(&self) -> Vec<Condition> {
-        let ways = self.ways(self.tree, &|index| {
-            self.conditions[index]
-                .is_met_by(self.set)
-                .then(|| Bits::only(index))
+        let ways = self.ways(&self.shape, &|index| {
+            self.met[index].then(|| Bits::only(index))
         });
         let smallest = ways.first().copied().unwrap_or_default();
         smallest
@@ -294,9 +344,8 @@ impl Search<'_> {
     }
 
     fn missing(&self) -> Vec<Vec<Missing>> {
-        let ways = self.ways(self.tree, &|index| {
-            let met = self.conditions[index].is_met_by(self.set);
-            Some(if met {
+        let ways = self.ways(&self.shape, &|index| {
+            Some(if self.met[index] {
                 Bits::default()
             } else {
                 Bits::only(index)
@@ -306,13 +355,18 @@ impl Search<'_> {
             .into_iter()
             .filter(|way| self.would_satisfy(way))
             .map(|way| {
-                let indices: Vec<usize> = way.iter().collect();
-                indices.into_iter().fold(way, |way, index| {
+                way.iter().fold(way, |way, index| {
                     let less = way.without(index);
                     if self.would_satisfy(&less) { less } else { way }
                 })
             })
             .collect();
+        // `n >= 9` is no alternative to `n >= 5`: whoever has it has both.
+        let all = found.clone();
+        found.retain(|way| {
+            !all.iter()
+                .any(|other| other != way && self.implies(way, other))
+        });
         found.sort_by(Bits::order);
         found.dedup();
         let smallest = found.first().map_or(0, Bits::size);
@@ -326,6 +380,14 @@ impl Search<'_> {
                     .collect()
             })
             .collect()
+    }
+
+    /// Whether whoever meets all conditions of `way` meets those of `other`.
+    fn implies(&self, way: &Bits, other: &Bits) -> bool {
+        other.iter().all(|needed| {
+            way.iter()
+                .any(|held| self.conditions[held].implies(self.conditions[needed]))
+        })
     }
 
     fn lacking(&self, condition: &Condition) -> Missing {
@@ -356,63 +418,51 @@ impl Search<'_> {
                 }
             }
         }
-        holds(self.tree, &|condition| {
-            let Some(&index) = self.index.get(condition) else {
-                return false;
-            };
-            if way.has(index) {
-                return true;
-            }
-            match &condition.0 {
-                Kind::Named {
-                    name,
-                    test: Test::In(scale, range),
-                } => {
-                    match numbers.get(&(&**name, *scale)) {
-                        // Whatever value it takes, this holds; or it may come to fail.
-                        Some(number) => range.contains(*number),
-                        None => condition.is_met_by(self.set),
-                    }
-                }
-                _ => condition.is_met_by(self.set),
-            }
-        })
+        let met: Vec<bool> = (0..self.conditions.len())
+            .map(|index| {
+                let number = match &self.conditions[index].0 {
+                    Kind::Named {
+                        name,
+                        test: Test::In(scale, range),
+                    } => numbers
+                        .get(&(&**name, *scale))
+                        .map(|number| range.contains(*number)),
+                    _ => None,
+                };
+                // A number that changes meets what it meets wherever in its ranges it comes to lie.
+                way.has(index) || number.unwrap_or(self.met[index])
+            })
+            .collect();
+        self.shape.holds(&met)
     }
 
     /// The smallest sets of conditions with which a node holds, given what each condition costs.
-    fn ways(&self, tree: &Tree, cost: &dyn Fn(usize) -> Option<Bits>) -> Vec<Bits> {
-        let (k, of) = match tree {
-            Tree::Condition(condition) => {
-                let index = self.index.get(condition);
-                return index.and_then(|&index| cost(index)).into_iter().collect();
-            }
-            Tree::Gate { k, of } => (*k, of),
+    fn ways(&self, shape: &Shape, cost: &dyn Fn(usize) -> Option<Bits>) -> Vec<Bits> {
+        let (k, of) = match shape {
+            Shape::Condition(index) => return cost(*index).into_iter().collect(),
+            Shape::Gate { k, of } => (*k, of),
         };
         // ways[j]: the smallest sets with which j of the children seen so far hold.
         let mut ways: Vec<Vec<Bits>> = vec![Vec::new(); k + 1];
         ways[0].push(Bits::default());
         for (seen, child) in of.iter().enumerate() {
             let child = self.ways(child, cost);
-            let least = (k + seen + 1).saturating_sub(of.len());
-            for j in (least.saturating_sub(1)..k.min(seen + 1)).rev() {
-                let more: Vec<Bits> = ways[j]
-                    .iter()
-                    .flat_map(|way| child.iter().map(|other| way.union(other)))
-                    .collect();
-                let next = &mut ways[j + 1];
-                next.extend(more);
-                next.sort_by(Bits::order);
-                next.dedup();
-                next.truncate(WAYS);
+            // With fewer than this the children that are left cannot make up k.
+            let least = (k + seen).saturating_sub(of.len());
+            for j in (least..k.min(seen + 1)).rev() {
+                let (from, to) = ways.split_at_mut(j + 1);
+                let (Some(from), Some(to)) = (from.last(), to.first_mut()) else {
+                    continue;
+                };
+                to.extend(
+                    from.iter()
+                        .flat_map(|way| child.iter().map(|other| way.union(other))),
+                );
+                to.sort_unstable_by(Bits::order);
+                to.dedup();
+                to.truncate(WAYS);
             }
         }
         ways.pop().unwrap_or_default()
-    }
-}
-
-fn holds(tree: &Tree, met: &dyn Fn(&Condition) -> bool) -> bool {
-    match tree {
-        Tree::Condition(condition) => met(condition),
-        Tree::Gate { k, of } => of.iter().filter(|child| holds(child, met)).take(*k).count() == *k,
     }
 }

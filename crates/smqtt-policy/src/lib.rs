@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arena;
 mod attribute;
 mod attribute_set;
 mod condition;
@@ -48,6 +49,7 @@ mod range;
 mod scale;
 mod schema;
 mod schema_file;
+mod stated;
 mod text;
 mod topic;
 mod tree;

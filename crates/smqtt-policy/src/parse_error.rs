@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use unicode_normalization::char::is_combining_mark;
 
+use crate::Error;
+use crate::expr::{Literal, Name};
 use crate::text::is_forbidden;
 
 /// Why a policy, attribute or attribute-set text does not parse, and where.
@@ -43,6 +45,28 @@ impl ParseError {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// An error of the crate at a place in a text.
+    pub(crate) fn at(span: Range<usize>, error: &Error) -> Self {
+        if let Error::Parse(error) = error {
+            return error.clone();
+        }
+        // Messages are "what is wrong: what to do".
+        let message = error.to_string();
+        match message.split_once(": ") {
+            Some((what, todo)) => Self::new(span, what).with_hint(todo),
+            None => Self::new(span, message),
+        }
+    }
+
+    /// An error of the schema about `name = value`, at the name or at the value.
+    pub(crate) fn of_value(name: &Name, value: &Literal, error: &Error) -> Self {
+        let place = match error {
+            Error::UnknownAttribute { .. } => &name.span,
+            _ => &value.span,
+        };
+        Self::at(place.clone(), error)
     }
 
     /// Where in the text the fault is, in bytes. Empty at the end of a text that breaks off.

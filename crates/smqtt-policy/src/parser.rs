@@ -7,7 +7,7 @@ use crate::lexer::{Lexer, Operator, Token, TokenKind};
 use crate::limits::{MAX_CONDITIONS, MAX_NAME_BYTES, MAX_NESTING, MAX_TEXT_BYTES, MAX_VALUE_BYTES};
 use crate::text::{canonical, is_reserved};
 use crate::topic::Filter;
-use crate::{Attribute, AttributeSet, Error, ParseError, Scale, Schema};
+use crate::{Error, ParseError, Scale};
 
 /// Parses a policy.
 pub(crate) fn policy(source: &str) -> Result<Expr, ParseError> {
@@ -26,48 +26,11 @@ pub(crate) fn policy(source: &str) -> Result<Expr, ParseError> {
     }
 }
 
-/// Parses an attribute set, and checks it against a schema if there is one.
-pub(crate) fn attribute_set(
-    source: &str,
-    schema: Option<&Schema>,
-) -> Result<AttributeSet, ParseError> {
-    let mut parser = Parser::new("attribute set", source)?;
-    let mut set = AttributeSet::new();
-    if parser.peek()?.kind == TokenKind::End {
-        return Ok(set);
-    }
-    loop {
-        let (attribute, span) = parser.stated_attribute(schema)?;
-        if let Some(schema) = schema {
-            schema
-                .check_next(&set, &attribute)
-                .map_err(|error| fault(span.clone(), &error))?;
-        }
-        set.insert(attribute).map_err(|error| fault(span, &error))?;
-        let token = parser.bump()?;
-        match token.kind {
-            TokenKind::End => return Ok(set),
-            TokenKind::Comma => {}
-            _ => return Err(parser.unexpected("`,` or the end", token)),
-        }
-    }
-}
-
-/// Parses one attribute as a set states it.
-pub(crate) fn attribute(source: &str) -> Result<Attribute, ParseError> {
-    let mut parser = Parser::new("attribute", source)?;
-    let (attribute, _) = parser.stated_attribute(None)?;
-    let token = parser.bump()?;
-    match token.kind {
-        TokenKind::End => Ok(attribute),
-        _ => Err(parser.unexpected("the end", token)),
-    }
-}
-
-struct Parser<'a> {
+/// Reads one text. Ends with an error at the first fault.
+pub(crate) struct Parser<'a> {
     source: &'a str,
     lexer: Lexer<'a>,
-    peeked: Option<Token<'a>>,
+    pub(crate) peeked: Option<Token<'a>>,
     nesting: usize,
     conditions: usize,
     /// The value that was read last, to tell `role = head physician` for what it is.
@@ -75,7 +38,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(what: &str, source: &'a str) -> Result<Self, ParseError> {
+    pub(crate) fn new(what: &str, source: &'a str) -> Result<Self, ParseError> {
         if source.len() > MAX_TEXT_BYTES {
             let message = format!(
                 "the {what} has {} bytes, the limit is {MAX_TEXT_BYTES}",
@@ -94,7 +57,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn peek(&mut self) -> Result<&Token<'a>, ParseError> {
+    pub(crate) fn peek(&mut self) -> Result<&Token<'a>, ParseError> {
         let token = match self.peeked.take() {
             Some(token) => token,
             None => self.lexer.next()?,
@@ -102,7 +65,7 @@ impl<'a> Parser<'a> {
         Ok(self.peeked.insert(token))
     }
 
-    fn bump(&mut self) -> Result<Token<'a>, ParseError> {
+    pub(crate) fn bump(&mut self) -> Result<Token<'a>, ParseError> {
         match self.peeked.take() {
             Some(token) => Ok(token),
             None => self.lexer.next(),
@@ -270,7 +233,8 @@ impl<'a> Parser<'a> {
                     .with_hint("for example `house/+/temperature`"));
             }
         };
-        let filter = Filter::new(&text).map_err(|error| fault(token.span.clone(), &error))?;
+        let filter =
+            Filter::new(&text).map_err(|error| ParseError::at(token.span.clone(), &error))?;
         let span = topic.start..token.span.end;
         Ok(Expr {
             kind: ExprKind::TopicMatches(filter),
@@ -288,7 +252,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An attribute's name from the token that should be one.
-    fn name(&mut self, token: Token<'a>) -> Result<Name, ParseError> {
+    pub(crate) fn name(&mut self, token: Token<'a>) -> Result<Name, ParseError> {
         let text = match token.kind {
             TokenKind::Word(word) if is_reserved(word) => {
                 return Err(ParseError::new(
@@ -312,7 +276,7 @@ impl<'a> Parser<'a> {
             TokenKind::Quoted(ref text) => canonical("attribute name", text, MAX_NAME_BYTES),
             ref found => return Err(self.expected_condition(found, token.span)),
         };
-        let text = text.map_err(|error| fault(token.span.clone(), &error))?;
+        let text = text.map_err(|error| ParseError::at(token.span.clone(), &error))?;
         Ok(Name {
             text,
             span: token.span,
@@ -389,7 +353,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A value, which has to follow `after`.
-    fn value(&mut self, after: &str) -> Result<Literal, ParseError> {
+    pub(crate) fn value(&mut self, after: &str) -> Result<Literal, ParseError> {
         let token = self.bump()?;
         let span = token.span;
         let expected = |found: &TokenKind<'_>| {
@@ -398,7 +362,7 @@ impl<'a> Parser<'a> {
                 format!("expected a value after `{after}`, found {found}"),
             )
         };
-        let at = |error: Error| fault(span.clone(), &error);
+        let at = |error: Error| ParseError::at(span.clone(), &error);
         let (text, number) = match &token.kind {
             TokenKind::Word(word) if is_reserved(word) => {
                 return Err(expected(&token.kind).with_hint(format!(
@@ -421,61 +385,6 @@ impl<'a> Parser<'a> {
         Ok(Literal { text, number, span })
     }
 
-    /// `name` or `name = value`, as a set states it.
-    fn stated_attribute(
-        &mut self,
-        schema: Option<&Schema>,
-    ) -> Result<(Attribute, Range<usize>), ParseError> {
-        let token = self.bump()?;
-        let name = match token.kind {
-            TokenKind::Word(_) | TokenKind::Quoted(_) => self.name(token)?,
-            found => {
-                return Err(ParseError::new(
-                    token.span,
-                    format!("expected an attribute, found {found}"),
-                )
-                .with_hint("write attributes as `name = value` or `name`, separated by commas"));
-            }
-        };
-        let mut span = name.span.clone();
-        match self.peek()?.kind {
-            TokenKind::Operator(Operator::Equal) => {
-                self.peeked = None;
-                let mut value = self.value("=")?;
-                span.end = value.span.end;
-                if let Some(schema) = schema {
-                    value = schema
-                        .literal(&name.text, &value)
-                        .map_err(|error| fault(value_or_name(&name, &value, &error), &error))?;
-                }
-                let attribute = match value.number {
-                    Some((scale, number)) => {
-                        let point = crate::interval::Interval::point(number);
-                        Attribute::interval(name.text, scale, point)
-                    }
-                    None => Attribute::canonical_value(name.text, value.text),
-                };
-                Ok((attribute, span))
-            }
-            TokenKind::Operator(operator) => {
-                let token = self.bump()?;
-                Err(ParseError::new(
-                    token.span,
-                    format!("an attribute cannot be stated with `{}`", operator.symbol()),
-                )
-                .with_hint("a set states values (`clearance = 3`), a policy compares them"))
-            }
-            _ => {
-                if let Some(schema) = schema {
-                    schema
-                        .flag(&name.text)
-                        .map_err(|error| fault(span.clone(), &error))?;
-                }
-                Ok((Attribute::canonical_flag(name.text), span))
-            }
-        }
-    }
-
     fn expected_condition(&self, found: &TokenKind<'_>, span: Range<usize>) -> ParseError {
         let error = ParseError::new(span, format!("expected a condition, found {found}"));
         match found {
@@ -485,7 +394,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A token that stands where only `expected` could follow.
-    fn unexpected(&self, expected: &str, token: Token<'_>) -> ParseError {
+    pub(crate) fn unexpected(&self, expected: &str, token: Token<'_>) -> ParseError {
         let error = ParseError::new(
             token.span.clone(),
             format!("expected {expected}, found {}", token.kind),
@@ -524,28 +433,5 @@ impl<'a> Parser<'a> {
             let words = format!("{} {word}", self.slice(&value));
             format!("a value of several words goes in quotes: \"{words}\"")
         })
-    }
-}
-
-/// Where an error of the schema about `name = value` belongs: at the name, or at the value.
-pub(crate) fn value_or_name(name: &Name, value: &Literal, error: &Error) -> Range<usize> {
-    match error {
-        Error::UnknownAttribute { .. } => name.span.clone(),
-        _ => value.span.clone(),
-    }
-}
-
-/// An error of the crate at a place in a text.
-pub(crate) fn fault(span: Range<usize>, error: &Error) -> ParseError {
-    match error {
-        Error::Parse(error) => error.clone(),
-        other => {
-            // Messages are "what is wrong: what to do".
-            let message = other.to_string();
-            match message.split_once(": ") {
-                Some((what, todo)) => ParseError::new(span, what).with_hint(todo),
-                None => ParseError::new(span, message),
-            }
-        }
     }
 }

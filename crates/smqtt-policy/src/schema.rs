@@ -169,7 +169,7 @@ impl Schema {
     ///
     /// Where the text does not parse, or states what the schema does not have.
     pub fn attribute_set(&self, text: &str) -> Result<AttributeSet, ParseError> {
-        crate::parser::attribute_set(text, Some(self))
+        crate::stated::attribute_set(text, Some(self))
     }
 
     /// Checks a policy that was parsed elsewhere.
@@ -205,7 +205,6 @@ impl Schema {
     pub fn check_set(&self, set: &AttributeSet) -> Result<(), Error> {
         let mut checked = AttributeSet::new();
         for attribute in set.stated() {
-            self.check_stated(attribute)?;
             self.check_next(&checked, attribute)?;
             checked.insert(attribute.clone())?;
         }
@@ -221,8 +220,10 @@ impl Schema {
         }
     }
 
-    /// Whether one more attribute may join a set: not a second value where one is allowed.
+    /// Whether one more attribute may join a set: it is possible by itself, and no second value where
+    /// one is allowed.
     pub(crate) fn check_next(&self, set: &AttributeSet, next: &Attribute) -> Result<(), Error> {
+        self.check_stated(next)?;
         let Some(name) = next.name() else {
             return Ok(());
         };
@@ -317,9 +318,11 @@ impl Schema {
             return Err(entry.wrong_type(name));
         }
         let (least, greatest) = (min.unwrap_or(i64::MIN), max.unwrap_or(i64::MAX));
-        if parts
-            .iter()
-            .any(|part| part.lo <= greatest && least <= part.hi)
+        // Nothing at all is for the caller to refuse.
+        if parts.is_empty()
+            || parts
+                .iter()
+                .any(|part| part.lo <= greatest && least <= part.hi)
         {
             return Ok(());
         }
@@ -415,6 +418,6 @@ fn written_range(scale: Scale, min: Option<i64>, max: Option<i64>) -> String {
         }
         (Some(min), None) => format!("from {} up", written(scale, min)),
         (None, Some(max)) => format!("up to {}", written(scale, max)),
-        (None, None) => format!("over all that a {scale} can be"),
+        (None, None) => "over its whole scale".to_owned(),
     }
 }

@@ -25,12 +25,14 @@ fn open_leaves(policy: &Policy, set: &AttributeSet) -> usize {
         .count()
 }
 
+type Comparison = fn(i64, i64) -> bool;
+
 #[test]
 fn every_comparison_agrees_over_a_whole_domain() {
     let domain = -20..=20i64;
     let sets: Vec<AttributeSet> = domain.clone().map(held).collect();
     for bound in domain.clone() {
-        let tests: [(&str, fn(i64, i64) -> bool); 6] = [
+        let tests: [(&str, Comparison); 6] = [
             ("<", |n, b| n < b),
             ("<=", |n, b| n <= b),
             ("=", |n, b| n == b),
@@ -83,8 +85,8 @@ fn allowed_rows(lo: i64, hi: i64) -> usize {
 
 #[test]
 fn a_short_range_costs_at_most_twice_its_logarithm() {
-    for lo in -130..=130i64 {
-        for hi in lo..=130 {
+    for lo in -66..=66i64 {
+        for hi in lo..=66 {
             let rows = parse(&format!("n in {lo}..{hi}")).formula().rows();
             assert!(rows <= allowed_rows(lo, hi), "{rows} rows for {lo}..{hi}");
         }
@@ -226,11 +228,14 @@ fn dates_and_times_compare_in_their_calendar() {
     }
 }
 
-/// Counts days from one date to the next over 9,999 years.
+/// Counts days from one month's ends to the next, over two cycles of the calendar and its ends.
 #[test]
 fn every_day_of_the_calendar_follows_the_one_before() {
     let mut number = None;
-    for year in 1..=9999 {
+    for year in (1..=5).chain(1599..=2401).chain(9990..=9999) {
+        if matches!(year, 1599 | 9990) {
+            number = None;
+        }
         let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
         let lengths = [
             31,
