@@ -73,10 +73,11 @@ impl Opener {
             .map(|certificate| CertificateDer::from(*certificate))
             .collect();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
-        let device = self
-            .anchor
-            .verify_device(&chain, time)
-            .map_err(|error| (None, Refusal::UntrustedPublisher(error.to_string())))?;
+        let device = self.anchor.verify_device(&chain, time).map_err(|error| {
+            // Part of the text may come from the certificate.
+            let text = error.to_string().chars().take(200).collect();
+            (None, Refusal::UntrustedPublisher(text))
+        })?;
         let right_kind = match frame.algorithm() {
             SignatureAlgorithm::Es256 => device.key_type() == KeyType::EcdsaP256,
             _ => false,

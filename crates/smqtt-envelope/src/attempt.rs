@@ -17,7 +17,10 @@ pub(crate) enum Attempt {
         verdict: Verdict,
     },
     /// It opened, as the first one at this topic, with this content key.
-    First { key: ContentKey, payload: Vec<u8> },
+    First {
+        key: Box<ContentKey>,
+        payload: Vec<u8>,
+    },
     /// It did not open.
     Failed,
 }
@@ -70,11 +73,12 @@ impl Entry {
             .cloned()
     }
 
-    fn content_key(&self, topic: &str, derivations: &mut u64) -> Option<ContentKey> {
+    fn content_key(&self, topic: &str, derivations: &mut u64) -> Option<Box<ContentKey>> {
         let State::Open(shared) = &self.state else {
             return None;
         };
         *derivations += 1;
-        Some(ContentKey::derive(shared.as_bytes(), &self.digest, topic))
+        let key = ContentKey::derive(shared.as_bytes(), &self.digest, topic);
+        Some(Box::new(key))
     }
 }

@@ -14,8 +14,8 @@ use crate::window::Window;
 
 /// What an entry costs besides its texts and topics, in bytes; a generous estimate of the maps' overhead included.
 const ENTRY_COST: usize = size_of::<Entry>() + 128;
-/// What a topic costs besides its name (which is held three times at most), in bytes.
-const TOPIC_COST: usize = size_of::<TopicState>() + 128;
+/// What a topic costs besides its name, in bytes; the name is held twice, as the map's key and in the additional data.
+const TOPIC_COST: usize = size_of::<TopicState>() + size_of::<ContentKey>() + 192;
 /// How many announced topics of one key are remembered.
 const ANNOUNCED_PER_KEY: usize = 32;
 
@@ -55,7 +55,7 @@ struct Announced {
 
 /// One topic under one key.
 pub(crate) struct TopicState {
-    pub(crate) key: ContentKey,
+    pub(crate) key: Box<ContentKey>,
     pub(crate) window: Window,
 }
 
@@ -105,7 +105,7 @@ impl Entry {
 
     /// Whether the frame's announcement for `topic` came as it was published, so that the reader was there from its first
     /// message on.
-    pub(crate) fn from_start(&self, topic: &str) -> bool {
+    pub(crate) fn announced_live(&self, topic: &str) -> bool {
         self.announced.iter().any(|a| a.live && *a.topic == *topic)
     }
 
@@ -251,7 +251,7 @@ impl Keyring {
 
     /// Adds a topic to a known key, at which a message was just opened. False if it does not fit.
     pub(crate) fn insert_topic(&mut self, kid: &KeyId, topic: Arc<str>, state: TopicState) -> bool {
-        let cost = TOPIC_COST + topic.len();
+        let cost = TOPIC_COST + 2 * topic.len();
         let Some(publisher) = self.entries.get(kid).map(|e| Arc::clone(&e.publisher)) else {
             return false;
         };
@@ -276,8 +276,8 @@ impl Keyring {
         let Some(entry) = self.entries.get_mut(kid) else {
             return;
         };
-        if let Some(known) = entry.announced.iter_mut().find(|a| *a.topic == *topic) {
-            known.live |= live;
+        // The first time decides whether the reader was there from the start: a publisher may announce again at any time.
+        if entry.announced.iter().any(|a| *a.topic == *topic) {
             return;
         }
         let cost = size_of::<Announced>() + topic.len();
@@ -381,5 +381,106 @@ impl Keyring {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(publisher: &str, created: u64) -> Entry {
+        Entry::new(
+            [0; 32],
+            Arc::new(publisher.parse().expect("a device name")),
+            Serial::from_der_integer(&[1]).expect("positive"),
+            "a = b".into(),
+            Epoch::new(1),
+            (created, created + 100),
+            "t".into(),
+            State::Refused(Refusal::NotItsSigner),
+        )
+    }
+
+    fn topic_state() -> TopicState {
+        TopicState {
+            key: Box::new(ContentKey::derive(&[0; 32], &[0; 32], "t")),
+            window: Window::new(false),
+        }
+    }
+
+    fn cost(ring: &Keyring) -> usize {
+        ring.entries.values().map(|entry| entry.cost).sum()
+    }
+
+    #[test]
+    fn the_accounts_agree_with_the_entries() {
+        let mut ring = Keyring::new(1 << 20, 1 << 16);
+        for n in 0..200u8 {
+            let kid = KeyId([n % 50; 8]);
+            let name = ["a", "b", "c"][usize::from(n % 3)];
+            assert!(ring.insert(kid, entry(name, u64::from(n))));
+            if n % 2 == 0 {
+                assert!(ring.insert_topic(&kid, "t".into(), topic_state()));
+            }
+            ring.note_announced(&kid, "elsewhere", false);
+            if n % 7 == 0 {
+                ring.remove(&kid);
+            }
+        }
+        assert_eq!(cost(&ring), ring.bytes);
+        let accounts: usize = ring.accounts.values().map(|a| a.bytes).sum();
+        assert_eq!(accounts, ring.bytes);
+        for kid in ring.find(|_| true) {
+            ring.remove(&kid);
+        }
+        assert_eq!((ring.bytes, ring.hints), (0, 0));
+        assert!(ring.accounts.values().all(|a| a.kids.is_empty()));
+    }
+
+    #[test]
+    fn the_bounds_hold_and_unused_keys_go_first() {
+        let one = entry("a", 0).cost;
+        let used = one + TOPIC_COST + 2;
+        let mut ring = Keyring::new(10 * used, used + 2 * one);
+        assert!(ring.insert(KeyId([1; 8]), entry("a", 1)));
+        assert!(ring.insert_topic(&KeyId([1; 8]), "t".into(), topic_state()));
+        for n in 2..30 {
+            assert!(ring.insert(KeyId([n; 8]), entry("a", u64::from(n))));
+            assert!(ring.bytes <= used + 2 * one);
+        }
+        assert!(ring.get(&KeyId([1; 8])).is_some(), "the used one stays");
+        assert_eq!(ring.forgotten(), 0);
+    }
+
+    #[test]
+    fn hints_stay_within_a_sixteenth_and_displace_nothing() {
+        let mut ring = Keyring::new(1 << 16, 1 << 16);
+        for n in 0..4 {
+            ring.insert(KeyId([n; 8]), entry("a", 1));
+            for topic in 0..1000 {
+                let topic = format!("{topic}/{}", "x".repeat(300));
+                ring.note_announced(&KeyId([n; 8]), &topic, false);
+            }
+        }
+        assert!(ring.hints <= 1 << 12);
+        assert_eq!(ring.entries.len(), 4);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_remembered_until_it_has_ended() {
+        let one = entry("a", 0).cost;
+        let used = one + TOPIC_COST + 2;
+        let mut ring = Keyring::new(10 * used, used);
+        for n in 1..=2u8 {
+            assert!(ring.insert(KeyId([n; 8]), entry("a", u64::from(n) * 10)));
+            assert!(ring.insert_topic(&KeyId([n; 8]), "t".into(), topic_state()));
+        }
+        let a = "a".parse().expect("a device name");
+        assert_eq!(ring.forgotten(), 1);
+        assert!(ring.may_be_forgotten(&a, 10));
+        assert!(!ring.may_be_forgotten(&a, 11));
+        assert!(!ring.may_be_forgotten(&"b".parse().expect("a device name"), 10));
+        ring.remove_ended(111, 6000);
+        assert!(!ring.may_be_forgotten(&a, 10));
     }
 }

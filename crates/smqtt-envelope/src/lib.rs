@@ -21,7 +21,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let mut rng = ChaCha20Rng::from_seed([7; 32]);
 //! # let now = UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000));
-//! # let days = |n| Validity::starting(now, Duration::from_secs(n * 86_400));
+//! # let days = |n: u64| Validity::starting(now, Duration::from_secs(n * 86_400));
 //! # let authority = CertificateAuthority::create("Example", days(3650)?, &mut rng)?;
 //! # let id: DeviceId = "sensor-17".parse()?;
 //! # let key = IdentityKey::generate(&mut rng);

@@ -333,7 +333,7 @@ impl Opener {
                 verdict,
             } => (topic, payload, verdict),
             Attempt::First { key, payload } => {
-                let mut window = Window::new(entry.from_start(topic));
+                let mut window = Window::new(entry.announced_live(topic));
                 let verdict = window.note(sequence);
                 let topic: Arc<str> = topic.into();
                 let state = TopicState { key, window };

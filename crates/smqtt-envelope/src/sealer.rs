@@ -423,3 +423,42 @@ fn check_topic(topic: &str) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    fn sealer(rng: &mut ChaCha20Rng) -> Sealer {
+        let (_, parameters) = smqtt_abe::cp::setup(rng);
+        // What is not read here need not be a certificate.
+        let chain = vec![CertificateDer::from(vec![0; 300])];
+        let signer = Arc::new((IdentityKey::generate(rng), chain));
+        let policy = "a = b".parse().expect("a policy");
+        let config = SealerConfig {
+            max_messages: Sequence::MAX,
+            ..SealerConfig::default()
+        };
+        Sealer::new(signer, parameters, policy, Epoch::new(1), config).expect("valid")
+    }
+
+    #[test]
+    fn after_the_largest_number_there_is_a_new_key() {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let mut sealer = sealer(&mut rng);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000));
+        let mut seal = |sealer: &mut Sealer| sealer.seal("t", b"x", now, &mut rng).expect("sealed");
+        let first = seal(&mut sealer);
+        let period = sealer.period.as_mut().expect("begun");
+        period.topics.get_mut("t").expect("used").next = Some(Sequence::MAX);
+        let last = seal(&mut sealer);
+        assert_eq!((last.kid, last.sequence), (first.kid, Sequence::MAX));
+        let next = seal(&mut sealer);
+        assert_ne!(next.kid, first.kid);
+        assert_eq!(next.sequence, Sequence::FIRST);
+    }
+}

@@ -29,9 +29,6 @@ pub(crate) enum Verdict {
 }
 
 impl Window {
-    /// How many numbers it remembers.
-    pub(crate) const WIDTH: u32 = u128::BITS;
-
     /// An empty window. `from_start` says that the reader was there before the first message, so that a first number
     /// above 1 means that the ones below are missing.
     pub(crate) fn new(from_start: bool) -> Self {
@@ -133,7 +130,7 @@ mod tests {
                 let highest = opened.last().copied().unwrap_or(0);
                 let expected = if number > highest {
                     Verdict::Next { missing: if highest == 0 { 0 } else { number - highest - 1 } }
-                } else if highest - number >= Window::WIDTH {
+                } else if highest - number >= 128 {
                     Verdict::TooLate
                 } else if opened.contains(&number) {
                     Verdict::Repeated
