@@ -167,9 +167,10 @@ pub enum DecodeError {
         /// Its value.
         value: u32,
     },
-    /// Authentication data without an authentication method (MQTT 5.0 §3.1.2.11.10).
-    #[error("{packet} has authentication data but no authentication method")]
-    AuthenticationDataWithoutMethod {
+    /// Authentication data, or an AUTH that is not empty, without an authentication method
+    /// (MQTT 5.0 §3.1.2.11.10, §3.15.2.2.2).
+    #[error("{packet} has no authentication method for its authentication")]
+    NoAuthenticationMethod {
         /// The packet.
         packet: PacketType,
     },
@@ -220,7 +221,7 @@ impl DecodeError {
             | E::ResponseTopic { .. }
             | E::DuplicateProperty { .. }
             | E::PropertyValue { .. }
-            | E::AuthenticationDataWithoutMethod { .. }
+            | E::NoAuthenticationMethod { .. }
             | E::UnknownReasonCode { .. }
             | E::SessionPresentWithError
             | E::NoSubscriptions { .. }
@@ -286,6 +287,9 @@ pub enum EncodeError {
         /// The packet.
         packet: PacketType,
     },
+    /// An AUTH that is not empty, without an authentication method (MQTT 5.0 §3.15.2.2.2).
+    #[error("AUTH has no authentication method")]
+    NoAuthenticationMethod,
     /// CONNECT encoded for another version than the one that it asks for.
     #[error("CONNECT asks for another protocol version than it is encoded for")]
     VersionMismatch,

@@ -342,8 +342,8 @@ fn auth(mut reader: Reader) -> Result<Auth, DecodeError> {
         }
     }
     let packet = PacketType::Auth;
-    if p.authentication_data.is_some() && p.authentication_method.is_none() {
-        return Err(DecodeError::AuthenticationDataWithoutMethod { packet });
+    if p.authentication_method.is_none() {
+        return Err(DecodeError::NoAuthenticationMethod { packet });
     }
     reader.end()?;
     Ok(Auth {
@@ -526,7 +526,7 @@ fn connect_properties(reader: &mut Reader) -> Result<ConnectProperties, DecodeEr
         }
     }
     if p.authentication_data.is_some() && p.authentication_method.is_none() {
-        return Err(DecodeError::AuthenticationDataWithoutMethod {
+        return Err(DecodeError::NoAuthenticationMethod {
             packet: PacketType::Connect,
         });
     }

@@ -420,6 +420,9 @@ fn auth_body<S: Sink>(auth: &Auth, out: &mut S) -> Result<(), EncodeError> {
     if auth.reason == ReasonCode::Success && *p == crate::packet::AuthProperties::default() {
         return Ok(());
     }
+    if p.authentication_method.is_none() {
+        return Err(EncodeError::NoAuthenticationMethod);
+    }
     out.u8(auth.reason.as_u8());
     property_list(out, |out| {
         out.property_text(P::AuthenticationMethod, p.authentication_method.as_ref());
