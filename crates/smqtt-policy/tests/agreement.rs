@@ -4,6 +4,8 @@ mod generators;
 
 use generators::{boolean, holder, holders_of_letters, written};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use smqtt_policy::{Attribute, Epoch, Formula, Policy};
 
 proptest! {
@@ -99,5 +101,27 @@ fn the_epoch_joins_a_conjunction() {
             k: 2,
             of: vec![flag("a"), epoch]
         }
+    );
+}
+
+/// The properties above say something: most of the policies parse, and both answers are common.
+#[test]
+fn the_generators_reach_both_answers() {
+    let mut runner = TestRunner::deterministic();
+    let (mut parsed, mut satisfied, mut gates) = (0, 0, 0);
+    for _ in 0..500 {
+        let policy = written().new_tree(&mut runner).expect("a policy").current();
+        let holder = holder().new_tree(&mut runner).expect("a holder").current();
+        if let Ok(policy) = policy.text().parse::<Policy>() {
+            parsed += 1;
+            satisfied += usize::from(policy.evaluate(&holder.set()));
+            gates += usize::from(policy.formula().depth() > 2);
+        }
+    }
+    assert!(parsed > 300, "{parsed} of 500 parse");
+    assert!(gates > 100, "{gates} of {parsed} have gates in gates");
+    assert!(
+        (50..parsed - 50).contains(&satisfied),
+        "{satisfied} of {parsed} are satisfied"
     );
 }

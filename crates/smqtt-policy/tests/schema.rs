@@ -453,6 +453,20 @@ fn schemas_that_contradict_themselves_are_refused() {
     ));
 }
 
+#[test]
+fn deeply_nested_toml_is_refused() {
+    for text in [
+        format!("x = {}", "[".repeat(100_000)),
+        format!("x = {}", "{a=".repeat(100_000)),
+        format!("[{}]", "a.".repeat(100_000)),
+    ] {
+        assert!(matches!(
+            Schema::from_toml(&text),
+            Err(Error::SchemaSyntax { .. })
+        ));
+    }
+}
+
 /// The world of the generators as a schema; texts have one value each.
 fn world(many: bool) -> Schema {
     let mut schema = Schema::new();
