@@ -77,8 +77,12 @@ impl Directory {
     /// Makes a new authority at `path`: complete or not at all, never over an existing one.
     ///
     /// # Errors
-    /// [`smqtt_pki::Error::Exists`] if something other than an empty directory is there, and those of writing files.
+    /// [`Error::AuthorityExists`], [`smqtt_pki::Error::Exists`] if something else than an empty directory is there, and
+    /// those of writing files.
     pub async fn init(path: &Path, options: &InitOptions, now: UnixTime) -> Result<Self, Error> {
+        if path.join(PROFILE).exists() {
+            return Err(Error::AuthorityExists { path: path.into() });
+        }
         let staged = StagedDirectory::create(path)?;
         let rng = &mut system_rng();
         let ca = CertificateAuthority::create(

@@ -54,6 +54,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory holds an authority already.
+    #[error("{path} holds an authority already: choose another --dir for a new one")]
+    AuthorityExists {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory was written by a newer program.
     #[error("{path} has format version {found}, this program reads up to {supported}: update it")]
     FormatVersion {

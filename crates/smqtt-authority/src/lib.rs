@@ -6,8 +6,8 @@
 //! - [`serve()`] offers enrolment over HTTPS.
 //!
 //! **Invariants.** A token is consumed if and only if a certificate is recorded: both happen in one transaction. Every
-//! act, also a refused one, leaves a row in the audit log, in the transaction of the act itself; each row's chain value
-//! covers all rows before it. Of a token only its SHA-256 is kept, of an attribute key only the fact of its issue.
+//! act, also one refused, leaves a row in the audit log, in the transaction of the act itself; each row's chain value
+//! covers all rows before it. Of refusals in a flood the log gets their number only. Of a token only its SHA-256 is kept, of an attribute key only the fact of its issue.
 //!
 //! The commands work on the same register as a running service does, at the same time.
 //!

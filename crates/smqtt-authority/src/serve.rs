@@ -48,7 +48,7 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// How long TLS handshake and request header may take, each.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long running requests may take to end at a stop.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(3);
 /// How long the service's own certificate is valid. It is issued at each start and renewed at two thirds of its time.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
@@ -68,12 +68,8 @@ pub async fn serve(
     };
     let listener = TcpListener::bind(options.listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let given: Vec<_> = options
-        .hosts
-        .iter()
-        .cloned()
-        .chain(issuer.authority.directory().hosts()?)
-        .collect();
+    let mut given = issuer.authority.directory().hosts()?;
+    given.extend(options.hosts);
     let url = options
         .url
         .clone()

@@ -32,7 +32,9 @@ CREATE TABLE token (
 CREATE UNIQUE INDEX token_open ON token (device) WHERE used IS NULL;
 
 CREATE TABLE certificate (
-    serial      TEXT    NOT NULL PRIMARY KEY,
+    -- Grows: the newest of a device has its highest.
+    id          INTEGER NOT NULL PRIMARY KEY,
+    serial      TEXT    NOT NULL UNIQUE,
     -- NULL for a server's.
     device      TEXT    REFERENCES device (name),
     subject     TEXT    NOT NULL,
@@ -43,7 +45,7 @@ CREATE TABLE certificate (
     der         BLOB    NOT NULL
 ) STRICT;
 
-CREATE INDEX certificate_device ON certificate (device, issued);
+CREATE INDEX certificate_device ON certificate (device, id);
 
 -- Attribute keys are not kept, only the fact that they were issued.
 CREATE TABLE attribute_key (
@@ -86,7 +88,6 @@ SELECT device.name, device.attributes, device.created,
        (SELECT MAX(attribute_key.epoch) FROM attribute_key WHERE attribute_key.device = device.name) AS key_epoch,
        token.expires AS token_expires
 FROM device
-LEFT JOIN certificate ON certificate.serial =
-    (SELECT newest.serial FROM certificate AS newest WHERE newest.device = device.name
-     ORDER BY newest.issued DESC, newest.not_after DESC, newest.serial LIMIT 1)
+LEFT JOIN certificate ON certificate.id =
+    (SELECT MAX(newest.id) FROM certificate AS newest WHERE newest.device = device.name)
 LEFT JOIN token ON token.device = device.name AND token.used IS NULL;

@@ -7,6 +7,7 @@ use smqtt_authority::{Actor, Authority, Directory, Issuer, now};
 
 use super::args::BrokerIssue;
 use super::failure::Failure;
+use super::shell::word;
 use super::table::rfc3339;
 
 pub(crate) async fn issue(dir: &Path, command: BrokerIssue) -> Result<(), Failure> {
@@ -22,7 +23,7 @@ pub(crate) async fn issue(dir: &Path, command: BrokerIssue) -> Result<(), Failur
         )
         .await?;
     issuer.authority().close().await;
-    let out = command.out.display();
+    let out = word(&command.out);
     eprintln!("server.crt, server.key and ca.crt written to {out}");
     eprintln!(
         "valid until {}, serial {}",

@@ -40,7 +40,9 @@ impl From<Error> for Failure {
         let message = match &error {
             // The one error of several lines: it shows the place.
             Error::Attributes { text, error: place } => {
-                format!("the attributes can not be read\n{}", place.render(text))
+                let rendered = place.render(text);
+                let message = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+                format!("the attributes can not be read: {}", message.trim_end())
             }
             other => other.to_string(),
         };
@@ -71,6 +73,7 @@ fn code(error: &Error) -> u8 {
             Pki::DeviceId(_) | Pki::AuthorityName(_) | Pki::Hosts { .. } | Pki::Validity,
         ) => INPUT,
         Error::NoAuthority { .. }
+        | Error::AuthorityExists { .. }
         | Error::FormatVersion { .. }
         | Error::Damaged { .. }
         | Error::Register(_)

@@ -7,6 +7,7 @@ use smqtt_authority::{Directory, InitOptions, now};
 use super::args::Init;
 use super::failure::Failure;
 use super::output::print;
+use super::shell::word;
 
 pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
     let options = InitOptions {
@@ -14,7 +15,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
         hosts: command.hosts,
     };
     let directory = Directory::init(dir, &options, now()).await?;
-    let shown = dir.display();
+    let shown = word(dir);
     print(directory.fingerprint())?;
     eprintln!(
         "authority {:?} made in {shown}; above is its CA fingerprint, which devices pin",

@@ -10,6 +10,7 @@ mod init;
 mod log;
 mod output;
 mod serve;
+mod shell;
 mod table;
 
 use std::process::ExitCode;
