@@ -94,7 +94,7 @@ started=$SECONDS
 if [ -f "$dir/pids" ]; then
   while read -r pid name; do
     # A process id may have gone to another program since: stop it only if it still is ours.
-    case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || ps -o args= -p "$pid" 2>/dev/null || true) in
+    case $(ps -o args= -p "$pid" 2>/dev/null || { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null || true) in
       *"$name"*"$dir"*) kill "$pid" 2>/dev/null || true ;;
     esac
   done <"$dir/pids"

@@ -4,7 +4,7 @@
 //! the programs cannot be had.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fleet::{Authority, Service};
@@ -16,18 +16,22 @@ use crate::programs::{Running, find};
 /// If it is not installed: a test must not pass for want of what it tests.
 #[must_use]
 pub fn command(name: &str) -> Command {
-    let path = find(name);
-    Command::new(
-        path.unwrap_or_else(|| panic!("{name} is not installed; scripts/test.sh installs it")),
-    )
+    Command::new(installed(name))
+}
+
+fn installed(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| panic!("{name} is not installed; scripts/test.sh installs it"))
 }
 
 /// A client (`mosquitto_pub` or `mosquitto_sub`) with the certificate of `identity`, for a TLS broker on `port`.
 /// `version` is what `-V` takes: `mqttv311` or `mqttv5`.
 #[must_use]
 pub fn client(name: &str, identity: &Path, port: u16, version: &str) -> Command {
-    let mut command = command(name);
+    let mut command = command("stdbuf");
+    // It writes to a pipe in blocks otherwise, and a test would wait for a line that was printed long ago.
     command
+        .arg("-oL")
+        .arg(installed(name))
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-V", version])
         .arg("--cafile")
         .arg(identity.join("ca.crt"))

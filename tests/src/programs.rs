@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -150,7 +150,8 @@ impl Stream {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Output> {
-        self.0.0.lock().expect("a collecting thread does not panic")
+        // A test that panics with the lock in hand has left what was collected as it is.
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until `found` finds something in what has come so far, or the stream has ended, or `deadline`.
@@ -172,7 +173,7 @@ impl Stream {
                 .0
                 .1
                 .wait_timeout(output, left)
-                .expect("a collecting thread does not panic")
+                .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }

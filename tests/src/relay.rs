@@ -4,6 +4,7 @@
 //! whoever took the broker would. It speaks plain MQTT to the broker behind it, sees every packet, and does
 //! to the messages towards subscribers what the test wants.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -173,6 +174,7 @@ async fn downwards(
     deed: Arc<Mutex<Deed>>,
 ) {
     let mut decoder = None;
+    let mut aliases = HashMap::new();
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     while matches!(broker.read_buf(&mut input).await, Ok(read) if read > 0) {
         let known = version
@@ -184,7 +186,18 @@ async fn downwards(
             let mut send =
                 |packet: &Packet| encode(packet, known, &mut output).expect("a packet encodes");
             match packet {
-                Packet::Publish(publish) => {
+                Packet::Publish(mut publish) => {
+                    // A deed sees every topic in full: an alias would bind what it moves.
+                    if let Some(alias) = publish.properties.topic_alias.take() {
+                        if publish.topic.is_aliased() {
+                            publish.topic = aliases
+                                .get(&alias)
+                                .cloned()
+                                .expect("a broker binds before it uses");
+                        } else {
+                            aliases.insert(alias, publish.topic.clone());
+                        }
+                    }
                     for publish in (deed.lock().expect("a deed does not panic"))(publish) {
                         send(&Packet::Publish(publish));
                     }

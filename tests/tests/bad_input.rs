@@ -7,7 +7,7 @@ use std::path::Path;
 use smqtt_tests::fleet::{Fleet, publish};
 use smqtt_tests::programs::{Finished, program, run};
 
-const POLICY: u8 = 3;
+const INPUT: u8 = 3;
 const IDENTITY: u8 = 4;
 const UNREACHABLE: u8 = 5;
 const UNTRUSTED: u8 = 6;
@@ -52,7 +52,11 @@ fn enrolment_refuses_what_is_not_its_to_take() {
 
     // A token that nobody issued.
     let wrong = run(&mut fleet.enrol_command("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &out));
-    assert_one_line_error(&wrong, REFUSED, &["token", "smqtt-authority device"]);
+    assert_one_line_error(
+        &wrong,
+        REFUSED,
+        &["token is not known", "ask the authority's operator"],
+    );
     assert_nothing_at(&out);
 
     // The right token, but another CA than was announced.
@@ -123,7 +127,7 @@ fn a_malformed_fingerprint_is_explained() {
         "sha256:12",
     ]);
     let finished = run(command.args(["--token", "A", "--out", "/nonexistent/x"]));
-    assert_eq!(finished.code(), 2, "{}", finished.stderr);
+    assert_eq!(finished.code(), i32::from(INPUT), "{}", finished.stderr);
     assert!(
         finished.stderr.contains("64 hexadecimal digits"),
         "{}",
@@ -173,13 +177,13 @@ fn a_policy_that_cannot_be_read_is_shown_with_a_caret_at_the_place() {
     for (policy, place) in [
         ("role = doctor andd dept = icu", "andd"),
         ("(role = doctor", "(role = doctor"),
-        ("role == doctor", "= doctor"),
+        ("role == doctor", "== doctor"),
         ("role = ", ""),
         ("", ""),
         ("role = doctor and and dept = icu", "and dept"),
     ] {
         let finished = run(&mut publish(&sensor, "a/b", policy, &["-m", "x"]));
-        assert_one_line_error(&finished, POLICY, &["policy"]);
+        assert_one_line_error(&finished, INPUT, &["policy"]);
         let lines: Vec<&str> = finished.stderr.lines().collect();
         let caret = lines
             .iter()
@@ -188,7 +192,7 @@ fn a_policy_that_cannot_be_read_is_shown_with_a_caret_at_the_place() {
             caret.unwrap_or_else(|| panic!("no caret for {policy:?} in\n{}", finished.stderr));
         let source = lines[caret - 1];
         assert!(
-            source.ends_with(policy),
+            source.ends_with(policy.trim_end()),
             "the line above the caret shows {policy:?}\n{}",
             finished.stderr
         );
@@ -239,10 +243,6 @@ fn a_topic_that_is_none_is_refused_before_anything_is_sent() {
         "role = reader",
         &["-m", "x"],
     ));
-    assert!(
-        [2, i32::from(POLICY)].contains(&finished.code()),
-        "{}",
-        finished.stderr
-    );
+    assert!(finished.code() == i32::from(INPUT), "{}", finished.stderr);
     assert!(finished.stderr.contains("wildcard"), "{}", finished.stderr);
 }

@@ -307,11 +307,9 @@ fn a_key_frame_under_anothers_name_is_refused() {
     let outcome = scene.play("1\n", |stdout| stdout.contains("kid-mismatch"));
     assert_eq!(outcome.payloads, Vec::<String>::new());
     assert_eq!(
-        outcome.refused("kid-mismatch"),
-        1,
+        outcome.summary["keys_refused"]["kid-mismatch"], 1,
         "{}\n{}",
-        outcome.summary,
-        outcome.stderr
+        outcome.summary, outcome.stderr
     );
 }
 
