@@ -66,7 +66,9 @@ impl G1 {
         Self(out)
     }
 
-    /// `self^exponent`, constant-time in the exponent.
+    /// `self^exponent`, constant-time in the element. `blst` asks whether the exponent is below r,
+    /// which it always is here; secret exponents go through [`FixedBase`](super::FixedBase) all the
+    /// same.
     pub(crate) fn pow(&self, exponent: &Scalar) -> Self {
         let bytes = exponent.to_le_bytes();
         let mut out = blst_p1::default();

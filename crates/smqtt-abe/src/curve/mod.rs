@@ -12,6 +12,8 @@
 //! in `_vartime`, the decoders, and what asks whether an element is the neutral one.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+mod constant_time;
 mod fixed_base;
 mod g1;
 mod g2;
