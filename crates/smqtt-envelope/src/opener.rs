@@ -123,9 +123,10 @@ impl Opener {
         let now = now.as_secs();
         self.sweep(now);
         for message in self.waiting.take(|message| message.deadline <= now) {
-            let reason = match self.ring.get(&message.kid) {
-                Some(entry) => Refusal::EpochAhead {
-                    epoch: entry.epoch,
+            let reason = match self.ring.get(&message.kid).map(|e| (&e.state, e.epoch)) {
+                Some((State::Refused(reason), _)) => reason.clone(),
+                Some((_, epoch)) => Refusal::EpochAhead {
+                    epoch,
                     held: self.newest_epoch(),
                 },
                 None => Refusal::UnknownKey,

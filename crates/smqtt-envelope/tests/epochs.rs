@@ -81,6 +81,20 @@ fn without_renewal_they_are_refused_as_ahead() {
 }
 
 #[test]
+fn what_waits_for_a_renewal_is_refused_when_its_publisher_is_revoked() {
+    let mut world = World::new();
+    let (device, serial) = world.device_and_serial("d");
+    let mut sealer = world.sealer(&device);
+    sealer.set_epoch(NEXT).expect("forward");
+    let mut opener = world.opener();
+    let first = world.seal_inline(&mut sealer, "a", b"1");
+    opener.take("a", &first.message);
+    opener.revoke([serial]);
+    opener.handle_timeout(at(NOW + 60));
+    assert_eq!(refused(opener.drain()), Refusal::RevokedPublisher);
+}
+
+#[test]
 fn a_renewal_that_lost_the_attribute_refuses_what_waited() {
     let (mut world, mut sealer, mut opener) = ahead();
     let first = world.seal(&mut sealer, "a", b"1");

@@ -173,7 +173,7 @@ fn a_message_costs_at_most_40_bytes() {
         .cycle();
     for number in 1..=65_535u32 {
         // Large payloads at the ends, where the numbers change their length; else none.
-        let boundary = number < 300 || number > 65_500;
+        let boundary = !(300..=65_500).contains(&number);
         let size = if boundary {
             sizes.next().expect("endless")
         } else {
