@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use smqtt_proto::packet::ConnAckProperties;
+use smqtt_proto::packet::{ConnAckProperties, Publish};
 use smqtt_proto::{
     Decoder, MqttString, Packet, ProtocolVersion, ReasonCode, Session, client, encode, server,
 };
@@ -95,10 +95,12 @@ fn drive_client(version: ProtocolVersion, bytes: &[u8]) {
     );
     client.handle_input(now, &mut BytesMut::from(bytes));
     while let Some(event) = client.poll_event() {
-        if let client::Event::Publish(publish) = event {
-            if let Some(id) = publish.packet_id {
-                client.acknowledge(id, ReasonCode::Success);
-            }
+        if let client::Event::Publish(Publish {
+            packet_id: Some(id),
+            ..
+        }) = event
+        {
+            client.acknowledge(id, ReasonCode::Success);
         }
     }
 }
