@@ -30,7 +30,13 @@ const STYLES: Styles = Styles::styled()
 )]
 pub(crate) struct Arguments {
     /// Log to stderr what the program does: error, warn, info, debug or trace, or a tracing filter
-    #[arg(long, global = true, value_name = "FILTER", env = "SMQTT_LOG", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "SMQTT_LOG",
+        hide_env_values = true
+    )]
     log: Option<String>,
 
     #[command(subcommand)]

@@ -24,7 +24,13 @@ pub(crate) enum Mqtt {
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The identity directory that `smqtt enroll` wrote
-    #[arg(short, long, value_name = "DIR", env = "SMQTT_IDENTITY", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        env = "SMQTT_IDENTITY",
+        hide_env_values = true
+    )]
     identity: PathBuf,
 
     /// The broker, instead of the one that the identity names: mqtts://HOST[:PORT] or
@@ -33,15 +39,31 @@ pub(crate) struct Connection {
     broker: Option<String>,
 
     /// The MQTT version to speak
-    #[arg(long, value_name = "VERSION", default_value = "5", env = "SMQTT_MQTT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value = "5",
+        env = "SMQTT_MQTT",
+        hide_env_values = true
+    )]
     mqtt: Mqtt,
 
     /// The MQTT client id, instead of the device id with a random suffix
-    #[arg(long, value_name = "ID", env = "SMQTT_CLIENT_ID", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "SMQTT_CLIENT_ID",
+        hide_env_values = true
+    )]
     client_id: Option<String>,
 
     /// The user name for a broker that wants one; its password is taken from SMQTT_PASSWORD
-    #[arg(long, value_name = "NAME", env = "SMQTT_USERNAME", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "SMQTT_USERNAME",
+        hide_env_values = true
+    )]
     username: Option<String>,
 
     /// Seconds between signs of life; 0 switches them off
@@ -65,7 +87,9 @@ impl Connection {
     }
 
     /// The identity and the library's options; everything that can be checked without a network is.
-    pub(crate) fn options(&self) -> Result<(std::sync::Arc<Identity>, smqtt_client::Options), Failure> {
+    pub(crate) fn options(
+        &self,
+    ) -> Result<(std::sync::Arc<Identity>, smqtt_client::Options), Failure> {
         let identity = std::sync::Arc::new(Identity::load(&self.identity)?);
         let limit = self.timeout();
         let mut options = smqtt_client::Options::new(std::sync::Arc::clone(&identity))?
@@ -88,8 +112,8 @@ impl Connection {
             options = options.client_id(client_id.clone());
         }
         if let Some(username) = &self.username {
-            let password = std::env::var_os("SMQTT_PASSWORD")
-                .map(std::os::unix::ffi::OsStringExt::into_vec);
+            let password =
+                std::env::var_os("SMQTT_PASSWORD").map(std::os::unix::ffi::OsStringExt::into_vec);
             options = options.credentials(username.clone(), password);
         }
         Ok((identity, options))

@@ -83,7 +83,11 @@ impl Progress {
         }
         let now = Instant::now();
         let since = now - self.drawn.unwrap_or(self.started);
-        let wait = if self.drawn.is_none() { Self::FIRST } else { Self::EVERY };
+        let wait = if self.drawn.is_none() {
+            Self::FIRST
+        } else {
+            Self::EVERY
+        };
         if since < wait {
             return;
         }

@@ -33,15 +33,30 @@ const MAX_TOKEN: u64 = 4_096;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// The authority's address: https://HOST:PORT
-    #[arg(long, value_name = "URL", env = "SMQTT_AUTHORITY", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SMQTT_AUTHORITY",
+        hide_env_values = true
+    )]
     authority: String,
 
     /// The fingerprint of the authority's root certificate, as `smqtt-authority fingerprint` prints it
-    #[arg(long, value_name = "sha256:HEX", env = "SMQTT_CA_FINGERPRINT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "sha256:HEX",
+        env = "SMQTT_CA_FINGERPRINT",
+        hide_env_values = true
+    )]
     ca_fingerprint: String,
 
     /// The one-time token; - reads it from standard input
-    #[arg(long, value_name = "TOKEN", env = "SMQTT_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "SMQTT_TOKEN",
+        hide_env_values = true
+    )]
     token: String,
 
     /// The identity directory to write; it must not exist yet
@@ -142,10 +157,10 @@ fn read_token(token: &str) -> Result<String, Failure> {
 /// The library's message with the step that helps at an authority.
 fn explain(error: Error) -> Failure {
     let next = match &error {
-        Error::EnrolmentRefused { status: 401 | 403 | 404 | 409 | 410, .. } => {
-            "a token works once and for a limited time: ask for another with `smqtt-authority device add`"
-        }
+        // The authority says itself what to do.
+        Error::EnrolmentRefused { .. } => return Failure::new(Exit::Refused, error.to_string()),
         Error::Unreachable { .. } => "is the authority running there? --authority names another",
+        Error::Broken { .. } => "is that the authority's port?",
         Error::TimedOut { .. } => "check the address and any firewall between",
         Error::Untrusted { .. } => {
             "compare with `smqtt-authority fingerprint` at the authority, and do not enrol if they differ"

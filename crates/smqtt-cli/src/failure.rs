@@ -33,7 +33,9 @@ impl Failure {
 
     /// A policy or attribute text that does not parse, with a caret at the place.
     pub(crate) fn syntax(what: &str, source: &str, error: &smqtt_policy::ParseError) -> Self {
-        Self::input(format!("{what}: {}", error.render(source)))
+        let rendered = error.render(source);
+        let rendered = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+        Self::input(format!("{what}: {rendered}"))
     }
 
     /// An input file that cannot be read.
@@ -52,11 +54,6 @@ impl Failure {
     pub(crate) fn report(&self) {
         console::error(&self.message);
     }
-
-    #[cfg(test)]
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
 }
 
 impl From<Error> for Failure {
@@ -74,8 +71,15 @@ impl From<smqtt_pki::Error> for Failure {
 /// The library's message and, where the library cannot know it, the flag or command that helps.
 fn with_next_step(error: &Error) -> String {
     let next = match error {
-        Error::InsecureTransport(_) => "--allow-plain-transport allows it",
+        Error::InsecureTransport(broker) => {
+            return format!(
+                "refusing to connect to {broker} without TLS, because it is not this machine: use mqtts://, or --allow-plain-transport if that is meant"
+            );
+        }
         Error::Unreachable { .. } => "is it running there? --broker names another",
+        Error::Broken { .. } => {
+            "is that the broker's port, with TLS for mqtts:// and without for mqtt://?"
+        }
         Error::TimedOut { .. } => "check the address and any firewall between",
         Error::Untrusted { .. } => {
             "do not go on unless you know why; the broker's certificate must come from this device's authority"

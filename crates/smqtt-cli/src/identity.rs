@@ -20,7 +20,13 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// The identity directory that `smqtt enroll` wrote
-    #[arg(short, long, value_name = "DIR", env = "SMQTT_IDENTITY", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        env = "SMQTT_IDENTITY",
+        hide_env_values = true
+    )]
     identity: PathBuf,
 
     /// Print one JSON object
@@ -80,7 +86,9 @@ fn until(identity: &Identity) -> String {
 
 impl Report {
     fn text(&self) -> String {
-        let epoch = self.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        let epoch = self
+            .epoch
+            .map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         let broker = self.broker.as_deref().unwrap_or("none: give --broker");
         format!(
             "device           {}\n\

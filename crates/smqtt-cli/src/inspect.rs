@@ -103,7 +103,10 @@ pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut payload = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_PAYLOAD).read_to_end(&mut payload)
+        std::io::stdin()
+            .lock()
+            .take(MAX_PAYLOAD)
+            .read_to_end(&mut payload)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_PAYLOAD).read_to_end(&mut payload))
     };
@@ -155,15 +158,24 @@ impl Report {
             row("created", &frame.created);
             row("expires", &frame.expires);
             row("certificates", &frame.certificates);
-            row("abe ciphertext", &format_args!("{} bytes", frame.abe_ciphertext_bytes));
+            row(
+                "abe ciphertext",
+                &format_args!("{} bytes", frame.abe_ciphertext_bytes),
+            );
         }
         if let Some(message) = &self.message {
             if self.frame.is_none() {
                 row("key id", &message.kid);
             }
             row("sequence", &message.sequence);
-            row("payload", &format_args!("{} bytes, encrypted", message.payload_bytes));
-            row("overhead", &format_args!("{} bytes", message.overhead_bytes));
+            row(
+                "payload",
+                &format_args!("{} bytes, encrypted", message.payload_bytes),
+            );
+            row(
+                "overhead",
+                &format_args!("{} bytes", message.overhead_bytes),
+            );
         }
         row("verified", &"nothing: no key was used");
         text
@@ -176,8 +188,10 @@ impl Frame {
         let (policy, attributes) = match content.access {
             Access::Policy(text) => (Some(text.to_owned()), None),
             Access::Attributes(encoded) => {
-                let text = AttributeSet::decode(encoded)
-                    .map_or_else(|error| format!("not readable: {error}"), |set| set.to_string());
+                let text = AttributeSet::decode(encoded).map_or_else(
+                    |error| format!("not readable: {error}"),
+                    |set| set.to_string(),
+                );
                 (None, Some(text))
             }
         };
@@ -214,7 +228,10 @@ fn time(seconds: u64) -> String {
     i64::try_from(seconds)
         .ok()
         .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
+        .map_or_else(
+            || format!("{seconds} s after 1970"),
+            |time| time.to_string(),
+        )
 }
 
 #[cfg(test)]
@@ -230,8 +247,14 @@ mod tests {
         payload.extend_from_slice(&[0xaa; 5 + SealedMessage::TAG_LEN]);
         let report = Report::new(&payload).unwrap();
         let text = report.text();
-        assert!(text.contains("key id           0102030405060708\n"), "{text}");
-        assert!(text.contains("payload          5 bytes, encrypted\n"), "{text}");
+        assert!(
+            text.contains("key id           0102030405060708\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("payload          5 bytes, encrypted\n"),
+            "{text}"
+        );
         assert!(text.contains("overhead         37 bytes\n"), "{text}");
     }
 

@@ -15,7 +15,8 @@ impl Interrupt {
     /// Takes the signals over from the operating system's default.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::unexpected(format!("cannot take signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::unexpected(format!("cannot take signals: {error}")))
         };
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut terminate = listen(SignalKind::terminate())?;

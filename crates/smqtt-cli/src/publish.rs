@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Policy, Publication, Publisher, PublisherOptions, QoS, Tally,
+    Backoff, Client, Delivery, Error, Policy, Publication, Publisher, PublisherOptions, QoS, Tally,
     publishable,
 };
 use tokio::time::Instant;
@@ -53,7 +53,13 @@ pub(crate) struct Options {
     topic: String,
 
     /// Who may read: a policy over attributes, such as 'role = doctor and dept = icu'
-    #[arg(short, long, value_name = "POLICY", env = "SMQTT_POLICY", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "POLICY",
+        env = "SMQTT_POLICY",
+        hide_env_values = true
+    )]
     policy: String,
 
     #[command(flatten)]
@@ -155,14 +161,23 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let tally = run.publisher.tally();
     run.summarise(&tally);
     let closed = run.close().await;
-    // The first thing that went wrong is the one to report.
-    sent?;
-    settled?;
-    if let Some(failure) = shortfall(&tally) {
+    // The first thing that went wrong is the one to report; a lost connection is, by what it cost.
+    let mut lost = None;
+    if let Err(failure) = sent.and(settled) {
+        if failure.exit() != Exit::Lost {
+            return Err(failure);
+        }
+        lost = Some(failure);
+    }
+    let disconnected = client.disconnect().await;
+    if let Some(failure) = shortfall(&tally, disconnected.as_ref().err()) {
+        return Err(failure);
+    }
+    if let Some(failure) = lost {
         return Err(failure);
     }
     closed?;
-    client.disconnect().await?;
+    disconnected?;
     Ok(Exit::Done)
 }
 
@@ -309,7 +324,8 @@ impl Run<'_> {
 
     /// Takes the announced frames back, for as long as that may take.
     async fn close(self) -> Result<(), Failure> {
-        match tokio::time::timeout(self.options.connection.timeout(), self.publisher.close()).await {
+        match tokio::time::timeout(self.options.connection.timeout(), self.publisher.close()).await
+        {
             Ok(closed) => Ok(closed.map(drop)?),
             Err(_) => Err(Failure::new(
                 Exit::Lost,
@@ -320,7 +336,7 @@ impl Run<'_> {
 }
 
 /// What to report when not every message was acknowledged.
-fn shortfall(tally: &Tally) -> Option<Failure> {
+fn shortfall(tally: &Tally, error: Option<&Error>) -> Option<Failure> {
     let of = tally.handed_over;
     if tally.refused > 0 {
         let reason = tally.first_refusal.as_deref().unwrap_or("no reason");
@@ -335,10 +351,11 @@ fn shortfall(tally: &Tally) -> Option<Failure> {
     }
     let open = tally.lost + tally.in_flight();
     (open > 0).then(|| {
+        let why = error.map_or_else(String::new, |error| format!(" ({error})"));
         Failure::new(
             Exit::Lost,
             format!(
-                "{open} of {of} messages were not acknowledged: they may or may not have arrived; publish them again"
+                "{open} of {of} messages were not acknowledged{why}: they may or may not have arrived; publish them again"
             ),
         )
     })

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use clap::Args;
-use smqtt_client::{Client, Event, Listener, Loss, QoS, Subscriber};
+use smqtt_client::{Client, ErrorKind, Event, Listener, Loss, QoS, Subscriber};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
@@ -102,7 +102,10 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let held = smqtt_client::attributes(&identity)?.without_epoch();
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let interrupt = Interrupt::listen()?;
-    let deadline = Deadline { deadline, interrupt };
+    let deadline = Deadline {
+        deadline,
+        interrupt,
+    };
 
     let client = tokio::select! {
         client = Client::connect(connect) => client?,
@@ -290,15 +293,13 @@ fn cannot_write(error: &io::Error) -> Failure {
 
 fn ended(loss: &Loss) -> Failure {
     let reason = console::printable(loss.reason());
-    if loss.is_refusal() {
-        Failure::new(
-            Exit::Refused,
-            format!("the broker ended the connection: {reason}; its log says more"),
-        )
-    } else {
-        Failure::new(
-            Exit::Lost,
-            format!("the connection to the broker was lost: {reason}; subscribe again"),
-        )
-    }
+    let next = match loss.kind() {
+        ErrorKind::Lost => "subscribe again",
+        ErrorKind::Refused => "the broker's log says more",
+        _ => "set that right and subscribe again",
+    };
+    Failure::new(
+        loss.kind().into(),
+        format!("the connection to the broker has ended: {reason}; {next}"),
+    )
 }

@@ -18,6 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     publisher.publish(topic, payload).await?;
     let tally = publisher.close().await?;
     client.disconnect().await?;
-    println!("{} of {} acknowledged", tally.acknowledged, tally.handed_over);
+    println!(
+        "{} of {} acknowledged",
+        tally.acknowledged, tally.handed_over
+    );
     Ok(())
 }

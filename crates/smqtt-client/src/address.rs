@@ -80,7 +80,9 @@ impl FromStr for BrokerAddress {
             _ => return Err(refuse("the host is missing")),
         };
         if !parsed.username().is_empty() || parsed.password().is_some() {
-            return Err(refuse("user name and password do not belong in the address"));
+            return Err(refuse(
+                "user name and password do not belong in the address",
+            ));
         }
         if !matches!(parsed.path(), "" | "/")
             || parsed.query().is_some()

@@ -61,7 +61,10 @@ mod tests {
             };
             for _ in 0..20 {
                 let wait = backoff.wait(attempt, &mut rng);
-                assert!(wait >= backoff.least && wait <= ceiling, "{attempt}: {wait:?}");
+                assert!(
+                    wait >= backoff.least && wait <= ceiling,
+                    "{attempt}: {wait:?}"
+                );
             }
         }
     }

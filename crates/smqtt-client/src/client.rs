@@ -11,7 +11,7 @@ use smqtt_proto::QoS;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::command::{Command, SubscribeCommand};
+use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::Connection;
 use crate::inbox::Inbox;
 use crate::keys::Keys;
@@ -30,6 +30,7 @@ pub struct Client(Arc<Shared>);
 
 struct Shared {
     commands: mpsc::Sender<Command>,
+    ended: Ended,
     /// Tells the connection task that a subscriber has taken messages or has gone.
     taken: Arc<Notify>,
     task: Mutex<Option<JoinHandle<Result<(), Loss>>>>,
@@ -53,10 +54,13 @@ impl Client {
         let close = options.timeouts.close;
         let (commands, requests) = mpsc::channel(COMMANDS);
         let taken = Arc::new(Notify::new());
-        let connection = Connection::establish(options, requests, Arc::clone(&taken)).await?;
+        let ended = Ended::default();
+        let connection =
+            Connection::establish(options, requests, ended.clone(), Arc::clone(&taken)).await?;
         let task = tokio::spawn(connection.run());
         Ok(Self(Arc::new(Shared {
             commands,
+            ended,
             taken,
             task: Mutex::new(Some(task)),
             identity,
@@ -88,7 +92,12 @@ impl Client {
         let delivery = config.delivery;
         let sealer = Sealer::new(signer, keys.parameters.clone(), policy, epoch, config)
             .map_err(Error::Seal)?;
-        Ok(Publisher::new(self.0.commands.clone(), sealer, delivery))
+        Ok(Publisher::new(
+            self.0.commands.clone(),
+            self.0.ended.clone(),
+            sealer,
+            delivery,
+        ))
     }
 
     /// Subscribes to filters, and to the key frames for them first. Returns when the broker has
@@ -197,7 +206,7 @@ impl Client {
             inbox: Arc::clone(&inbox),
             done,
         });
-        let lost = || Error::ConnectionLost(Loss::closed());
+        let lost = || self.0.ended.error();
         self.0.commands.send(command).await.map_err(|_| lost())?;
         granted.await.map_err(|_| lost())??;
         Ok(inbox)

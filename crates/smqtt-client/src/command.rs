@@ -1,14 +1,33 @@
 //! What handles ask of the connection task.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use smqtt_proto::packet::Publish;
 use smqtt_proto::{QoS, TopicFilter, TopicName};
 use tokio::sync::oneshot;
 
-use crate::Error;
 use crate::inbox::Inbox;
 use crate::ledger::Entry;
+use crate::{Error, Loss};
+
+/// Why the connection task has ended, once it has: what a closed channel cannot tell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended(Arc<OnceLock<Loss>>);
+
+impl Ended {
+    pub(crate) fn set(&self, loss: &Loss) {
+        // The first reason is the reason.
+        let _ = self.0.set(loss.clone());
+    }
+
+    pub(crate) fn loss(&self) -> Loss {
+        self.0.get().cloned().unwrap_or_else(Loss::closed)
+    }
+
+    pub(crate) fn error(&self) -> Error {
+        Error::ConnectionLost(self.loss())
+    }
+}
 
 /// One request. The channel that carries them is bounded: who sends faster than the broker takes
 /// waits.

@@ -18,7 +18,7 @@ use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
 use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, TopicFilter, client};
 use tokio::sync::{Notify, mpsc};
 
-use crate::command::Command;
+use crate::command::{Command, Ended};
 use crate::inbox::{Inbound, Receipt};
 use crate::ledger::Outcome;
 use crate::{Backoff, Error, Loss, Options};
@@ -31,6 +31,9 @@ use subscriptions::Subscriptions;
 const HIGH_WATER: usize = 1024 * 1024;
 /// Commands that are taken at a time.
 const BATCH: usize = 128;
+/// QoS 2 messages in flight towards an MQTT 3.1.1 broker, which cannot say how many it takes: what
+/// clients have always done. Mosquitto acknowledges and drops what is beyond.
+const EXACTLY_ONCE_3_1_1: usize = 20;
 /// For how long a broker keeps the session of a client that means to come back, in seconds. MQTT 5.
 const SESSION_EXPIRY: u32 = 300;
 
@@ -39,6 +42,7 @@ pub(crate) struct Connection {
     dialler: Dialler,
     backoff: Option<Backoff>,
     commands: mpsc::Receiver<Command>,
+    ended: Ended,
     /// A subscriber has taken messages, or has gone.
     taken: Arc<Notify>,
     /// Present but between connections.
@@ -67,6 +71,7 @@ impl Connection {
     pub(crate) async fn establish(
         options: Options,
         commands: mpsc::Receiver<Command>,
+        ended: Ended,
         taken: Arc<Notify>,
     ) -> Result<Self, Error> {
         let dialler = dialler(&options)?;
@@ -75,6 +80,7 @@ impl Connection {
             dialler,
             backoff: options.reconnect,
             commands,
+            ended,
             taken,
             link: None,
             number: 0,
@@ -105,6 +111,7 @@ impl Connection {
         };
         let loss = ended.clone().err().unwrap_or_else(Loss::closed);
         tracing::debug!(%loss, "the connection has ended");
+        self.ended.set(&loss);
         self.subscriptions.end(&loss);
         ended
     }
@@ -128,7 +135,9 @@ impl Connection {
             "connected"
         );
         self.subscription_ids = self.dialler.mqtt.connect.version.is_v5()
-            && properties.subscription_identifiers_available.unwrap_or(true);
+            && properties
+                .subscription_identifiers_available
+                .unwrap_or(true);
         self.number += 1;
         self.link = Some(link);
         self.recover(session_present, forgotten);
@@ -228,11 +237,17 @@ impl Connection {
     fn send_waiting(&mut self) {
         let Some(link) = &mut self.link else { return };
         let now = Instant::now();
+        let exactly_once = if link.mqtt.version().is_v5() {
+            usize::MAX
+        } else {
+            EXACTLY_ONCE_3_1_1
+        };
         while link.mqtt.outbox().len() < HIGH_WATER {
-            match self.outgoing.next(link.mqtt.room()) {
+            match self.outgoing.next(link.mqtt.room(), exactly_once) {
                 Next::Nothing => break,
                 Next::Send(message) => self.outgoing.sent(
-                    link.mqtt.publish(now, &message.message, message.delivery.clone()),
+                    link.mqtt
+                        .publish(now, &message.message, message.delivery.clone()),
                     message,
                 ),
             }
@@ -289,7 +304,8 @@ impl Connection {
             // On a new connection the broker sends unacknowledged messages again: an answer to the old
             // sending would be one to another message. QoS 2 keeps its identifier.
             if receipt.connection == self.number || receipt.qos == QoS::ExactlyOnce {
-                link.mqtt.acknowledge(receipt.packet_id, ReasonCode::Success);
+                link.mqtt
+                    .acknowledge(receipt.packet_id, ReasonCode::Success);
             }
         }
     }
@@ -305,8 +321,7 @@ impl Connection {
             match sent {
                 Ok(packet_id) => self.subscriptions.sent(&request, packet_id),
                 Err(error) => {
-                    self.subscriptions
-                        .unsendable(&request, error.to_string());
+                    self.subscriptions.unsendable(&request, error.to_string());
                     return;
                 }
             }

@@ -40,8 +40,7 @@ impl Enrolment {
             address: authority.to_owned(),
             reason: reason.to_owned(),
         };
-        let url =
-            Url::parse(authority).map_err(|_| refuse("write it as https://HOST:PORT"))?;
+        let url = Url::parse(authority).map_err(|_| refuse("write it as https://HOST:PORT"))?;
         if url.scheme() != "https" {
             return Err(refuse("an authority is reached by https only"));
         }
@@ -49,7 +48,9 @@ impl Enrolment {
             return Err(refuse("the host is missing"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refuse("user name and password do not belong in the address"));
+            return Err(refuse(
+                "user name and password do not belong in the address",
+            ));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("neither ? nor # belongs in it"));
@@ -75,8 +76,8 @@ impl Enrolment {
     }
 
     fn http_client(&self) -> Result<reqwest::Client, Error> {
-        let tls = tls::pinned_client_config(self.fingerprint, &[b"http/1.1"])
-            .map_err(Error::Identity)?;
+        let tls =
+            tls::pinned_client_config(self.fingerprint, &[b"http/1.1"]).map_err(Error::Identity)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true)
@@ -132,8 +133,10 @@ impl Enrolment {
             .map_err(|error| Error::AuthorityAnswer(format!("HTTP status {status}: {error}")))?;
         Err(Error::EnrolmentRefused {
             status: status.as_u16(),
-            code: problem.code().map_or_else(String::new, |code| code.to_string()),
-            detail: problem.detail.clone().unwrap_or_else(|| problem.title.clone()),
+            code: problem
+                .code()
+                .map_or_else(String::new, |code| code.to_string()),
+            detail: problem.to_string(),
         })
     }
 
@@ -155,14 +158,28 @@ impl Enrolment {
                 after: self.timeout,
             };
         }
-        if error.is_connect() || error.is_request() {
-            return Error::Unreachable {
+        let source = innermost(&error);
+        if is_broken(&source) {
+            return Error::Broken {
                 peer,
-                source: innermost(&error),
+                doing: "enrolling",
+                source,
             };
+        }
+        if error.is_connect() || error.is_request() {
+            return Error::Unreachable { peer, source };
         }
         Error::AuthorityAnswer(error.to_string())
     }
+}
+
+/// Whether the peer was there, and ended the connection.
+fn is_broken(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe | K::UnexpectedEof
+    )
 }
 
 /// The I/O error at the bottom of a chain of causes, or the chain's last words.

@@ -59,6 +59,16 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// The peer took the connection and ended it before it was of any use.
+    #[error("{peer} ended the connection while {doing}: {}", in_words(source))]
+    Broken {
+        /// The address that was tried.
+        peer: String,
+        /// What was being waited for.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The peer did not answer in time.
     #[error("{peer} did not answer within {} s while {doing}", .after.as_secs_f32())]
     TimedOut {
@@ -122,7 +132,7 @@ pub enum Error {
     #[error("the broker does not speak MQTT as it should: {0}")]
     Protocol(String),
     /// The authority refused the enrolment.
-    #[error("the authority refused the enrolment: {detail}")]
+    #[error("the authority refused: {detail}")]
     EnrolmentRefused {
         /// HTTP status code.
         status: u16,
@@ -169,7 +179,7 @@ impl Error {
             | Self::Topic { .. }
             | Self::Seal(_) => ErrorKind::Input,
             Self::Identity(_) | Self::DamagedIdentity { .. } | Self::Open(_) => ErrorKind::Identity,
-            Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unreachable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Untrusted { .. } => ErrorKind::Untrusted,
             Self::Refused { .. }
@@ -226,8 +236,8 @@ impl Loss {
 
     /// The stream to the broker failed.
     pub(crate) fn of_stream(peer: &crate::BrokerAddress, error: io::Error) -> Self {
-        match crate::transport::tls_error(&peer.to_string(), error) {
-            Error::Unreachable { source, .. } => Self::new(in_words(&source)),
+        match crate::transport::tls_error(&peer.to_string(), "connected", error) {
+            Error::Broken { source, .. } => Self::new(in_words(&source)),
             error => Self::of(&error),
         }
     }

@@ -22,6 +22,10 @@ const MAX_WAITING: usize = 16_384;
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the connection task tells a subscriber.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a message is the common case: boxing it would allocate for every message"
+)]
 #[derive(Debug)]
 pub(crate) enum Inbound {
     /// A PUBLISH matched the subscription.
@@ -172,7 +176,10 @@ mod tests {
     fn receipts(inbox: &Inbox) -> Vec<u16> {
         let mut receipts = Vec::new();
         inbox.receipts(&mut receipts);
-        receipts.iter().map(|receipt| receipt.packet_id.get()).collect()
+        receipts
+            .iter()
+            .map(|receipt| receipt.packet_id.get())
+            .collect()
     }
 
     #[test]

@@ -176,9 +176,7 @@ impl Options {
     /// The broker to connect to, after the checks that need no network.
     pub(crate) fn checked_broker(&self) -> Result<&BrokerAddress, Error> {
         let broker = self.broker.as_ref().ok_or_else(|| {
-            Error::Option(
-                "the identity names no broker: give the broker's address".to_owned(),
-            )
+            Error::Option("the identity names no broker: give the broker's address".to_owned())
         })?;
         if !broker.is_tls() && !broker.is_loopback() && !self.allow_plain_transport {
             return Err(Error::InsecureTransport(broker.clone()));

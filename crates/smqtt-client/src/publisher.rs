@@ -13,7 +13,7 @@ use smqtt_proto::packet::{Publish, PublishProperties};
 use smqtt_proto::{MqttString, QoS, TopicName};
 use tokio::sync::mpsc;
 
-use crate::command::Command;
+use crate::command::{Command, Ended};
 use crate::ledger::Ledger;
 use crate::topics::publishable;
 use crate::{Error, Receipt, Tally, clock};
@@ -113,11 +113,13 @@ impl<'a> Publication<'a> {
 /// them if the connection has room for that, else they expire (MQTT 5) or stay (MQTT 3.1.1).
 pub struct Publisher {
     commands: mpsc::Sender<Command>,
+    /// Why there is no connection any more.
+    ended: Ended,
     sealer: Sealer,
     delivery: Delivery,
     topics: HashMap<Box<str>, TopicName>,
     /// Announcements of ended periods that are still to be cleared.
-    ended: Vec<TopicName>,
+    over: Vec<TopicName>,
     /// A message whose key frame is not acknowledged yet. It is here and not on the stack so that
     /// nothing is lost when the caller stops waiting.
     held: Option<Held>,
@@ -134,13 +136,19 @@ struct Held {
 const MAX_TOPICS: usize = 4_096;
 
 impl Publisher {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, sealer: Sealer, delivery: Delivery) -> Self {
+    pub(crate) fn new(
+        commands: mpsc::Sender<Command>,
+        ended: Ended,
+        sealer: Sealer,
+        delivery: Delivery,
+    ) -> Self {
         Self {
             commands,
+            ended,
             sealer,
             delivery,
             topics: HashMap::new(),
-            ended: Vec::new(),
+            over: Vec::new(),
             held: None,
             messages: Arc::default(),
             frames: Arc::default(),
@@ -153,11 +161,7 @@ impl Publisher {
     /// # Errors
     ///
     /// As [`Publisher::send`].
-    pub async fn publish(
-        &mut self,
-        topic: &str,
-        payload: impl AsRef<[u8]>,
-    ) -> Result<(), Error> {
+    pub async fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.send(Publication::new(topic, payload.as_ref())).await
     }
 
@@ -199,18 +203,20 @@ impl Publisher {
         // The place in the channel comes before the sealing: a number that is used up and not sent
         // would look like a lost message.
         let commands = self.commands.clone();
-        let place = commands.reserve().await.map_err(|_| lost())?;
+        let place = commands.reserve().await.map_err(|_| self.ended.error())?;
 
         let inline = publication.retain || self.delivery == Delivery::Inline;
         let (now, rng) = (clock::now(), &mut rand::rng());
         let sealed = if inline {
-            self.sealer.seal_inline(publication.topic, publication.payload, now, rng)
+            self.sealer
+                .seal_inline(publication.topic, publication.payload, now, rng)
         } else {
-            self.sealer.seal(publication.topic, publication.payload, now, rng)
+            self.sealer
+                .seal(publication.topic, publication.payload, now, rng)
         };
         let sealed = sealed.map_err(Error::Seal)?;
         for ended in &sealed.clear {
-            self.ended.push(announcement_topic(ended)?);
+            self.over.push(announcement_topic(ended)?);
         }
         let mut entry = self.messages.enter();
         let receipt = with_receipt.then(|| entry.receipt());
@@ -230,7 +236,7 @@ impl Publisher {
                 place.send(Command::Announce { publish, entry });
             }
         }
-        if self.held.is_some() || !self.ended.is_empty() {
+        if self.held.is_some() || !self.over.is_empty() {
             self.catch_up().await?;
         }
         Ok(receipt)
@@ -241,13 +247,17 @@ impl Publisher {
     /// nothing but the new frame.
     async fn catch_up(&mut self) -> Result<(), Error> {
         self.release_held().await?;
-        while let Some(topic) = self.ended.last() {
-            let place = self.commands.reserve().await.map_err(|_| lost())?;
+        while let Some(topic) = self.over.last() {
+            let place = self
+                .commands
+                .reserve()
+                .await
+                .map_err(|_| self.ended.error())?;
             place.send(Command::Retract {
                 topic: topic.clone(),
                 entry: self.frames.enter(),
             });
-            self.ended.pop();
+            self.over.pop();
         }
         Ok(())
     }
@@ -274,7 +284,11 @@ impl Publisher {
                 });
             }
         }
-        let place = self.commands.reserve().await.map_err(|_| lost())?;
+        let place = self
+            .commands
+            .reserve()
+            .await
+            .map_err(|_| self.ended.error())?;
         if let Some(held) = self.held.take() {
             place.send(held.message);
         }
@@ -306,11 +320,11 @@ impl Publisher {
         let tally = self.flush().await?;
         let before = self.frames.read().lost;
         for topic in self.sealer.end() {
-            self.ended.push(announcement_topic(&topic)?);
+            self.over.push(announcement_topic(&topic)?);
         }
         self.catch_up().await?;
         if self.frames.flushed().await.lost > before {
-            return Err(lost());
+            return Err(self.ended.error());
         }
         Ok(tally)
     }
@@ -331,17 +345,15 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         let standing = self.sealer.end();
-        let standing = standing.iter().filter_map(|topic| TopicName::new(topic.as_str()).ok());
-        for topic in self.ended.drain(..).chain(standing) {
+        let standing = standing
+            .iter()
+            .filter_map(|topic| TopicName::new(topic.as_str()).ok());
+        for topic in self.over.drain(..).chain(standing) {
             let entry = self.frames.enter();
             // No room, or no connection: the frame expires by itself.
             let _ = self.commands.try_send(Command::Retract { topic, entry });
         }
     }
-}
-
-fn lost() -> Error {
-    Error::ConnectionLost(crate::Loss::closed())
 }
 
 fn announcement_topic(text: &str) -> Result<TopicName, Error> {
@@ -364,7 +376,11 @@ fn publish(
         topic: topic.clone(),
         packet_id: None,
         properties: properties(
-            if inline { MEDIA_TYPE_INLINE } else { MEDIA_TYPE },
+            if inline {
+                MEDIA_TYPE_INLINE
+            } else {
+                MEDIA_TYPE
+            },
             publication.expiry,
         ),
         payload: Bytes::from(payload),

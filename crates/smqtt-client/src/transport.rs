@@ -55,17 +55,18 @@ impl Transport {
                 doing: "agreeing on TLS",
                 after: timeouts.tls,
             })?
-            .map_err(|error| tls_error(&address.to_string(), error))?;
+            .map_err(|error| tls_error(&address.to_string(), "agreeing on TLS", error))?;
         Ok(Self::Tls(Box::new(stream)))
     }
 }
 
 /// Sorts an I/O error of a TLS stream into trust, refusal, and the rest.
-pub(crate) fn tls_error(peer: &str, error: io::Error) -> Error {
+pub(crate) fn tls_error(peer: &str, doing: &'static str, error: io::Error) -> Error {
     match smqtt_pki::tls::tls_error(&error) {
         Some(tls) => rustls_error(peer, tls),
-        None => Error::Unreachable {
+        None => Error::Broken {
             peer: peer.to_owned(),
+            doing,
             source: error,
         },
     }
@@ -133,9 +134,7 @@ fn alert_reason(alert: rustls::AlertDescription) -> Option<&'static str> {
         }
         A::CertificateRevoked => "this device's certificate is revoked",
         A::CertificateExpired => "this device's certificate has expired: enrol again",
-        A::UnknownCA => {
-            "it does not know the authority that issued this device's certificate"
-        }
+        A::UnknownCA => "it does not know the authority that issued this device's certificate",
         A::AccessDenied => "access denied",
         A::CertificateRequired => "it wants a client certificate",
         _ => return None,

@@ -66,9 +66,13 @@ impl Input {
 fn read_whole(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut content = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_MESSAGE + 1).read_to_end(&mut content)
+        std::io::stdin()
+            .lock()
+            .take(MAX_MESSAGE + 1)
+            .read_to_end(&mut content)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_MESSAGE + 1).read_to_end(&mut content))
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_MESSAGE + 1).read_to_end(&mut content))
     };
     read.map_err(|error| Failure::file(path, &error))?;
     if content.len() as u64 > MAX_MESSAGE {

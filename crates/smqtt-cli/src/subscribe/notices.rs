@@ -42,17 +42,36 @@ impl Notices {
             return;
         }
         match event {
-            Event::Envelope(EnvelopeEvent::Refused { topic, kid, publisher, reason, .. }) => {
+            Event::Envelope(EnvelopeEvent::Refused {
+                topic,
+                kid,
+                publisher,
+                reason,
+                ..
+            }) => {
                 self.refused(topic, *kid, publisher.as_deref(), reason);
             }
             // What is refused for a key frame of its own kind; its messages follow, if there are any.
-            Event::Envelope(EnvelopeEvent::KeyRefused { topic, kid, publisher, reason }) => {
+            Event::Envelope(EnvelopeEvent::KeyRefused {
+                topic,
+                kid,
+                publisher,
+                reason,
+            }) => {
                 let topic = announce::parse(topic).map_or(&**topic, |(topic, _)| topic);
                 self.refused(topic, *kid, publisher.as_deref(), reason);
             }
-            Event::Envelope(EnvelopeEvent::Missing { topic, publisher, count, .. }) => {
+            Event::Envelope(EnvelopeEvent::Missing {
+                topic,
+                publisher,
+                count,
+                ..
+            }) => {
                 let noun = if *count == 1 { "message" } else { "messages" };
-                let notice = format!("missing: {count} {noun} from {publisher} on {}", printable(topic));
+                let notice = format!(
+                    "missing: {count} {noun} from {publisher} on {}",
+                    printable(topic)
+                );
                 self.show("missing", &notice);
             }
             Event::Envelope(EnvelopeEvent::EpochAhead { epoch, held }) => {
@@ -91,7 +110,8 @@ impl Notices {
                 self.held
             )
         } else {
-            let publisher = publisher.map_or_else(String::new, |publisher| format!(" from {publisher}"));
+            let publisher =
+                publisher.map_or_else(String::new, |publisher| format!(" from {publisher}"));
             format!(
                 "refused: {}{publisher}: {}",
                 printable(topic),

@@ -136,13 +136,26 @@ impl Output {
                     late: message.late,
                 },
             ),
-            Event::Envelope(EnvelopeEvent::Refused { topic, kid, publisher, reason, .. }) => {
-                self.refused("refused", topic, *kid, publisher.as_deref(), reason)
-            }
-            Event::Envelope(EnvelopeEvent::KeyRefused { topic, kid, publisher, reason }) => {
-                self.refused("key-refused", topic, *kid, publisher.as_deref(), reason)
-            }
-            Event::Envelope(EnvelopeEvent::Missing { topic, publisher, kid, first, count }) => json::line(
+            Event::Envelope(EnvelopeEvent::Refused {
+                topic,
+                kid,
+                publisher,
+                reason,
+                ..
+            }) => self.refused("refused", topic, *kid, publisher.as_deref(), reason),
+            Event::Envelope(EnvelopeEvent::KeyRefused {
+                topic,
+                kid,
+                publisher,
+                reason,
+            }) => self.refused("key-refused", topic, *kid, publisher.as_deref(), reason),
+            Event::Envelope(EnvelopeEvent::Missing {
+                topic,
+                publisher,
+                kid,
+                first,
+                count,
+            }) => json::line(
                 &mut self.out,
                 &MissingLine {
                     r#type: "missing",

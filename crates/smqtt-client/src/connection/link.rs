@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use smqtt_proto::client::{self, Event};
@@ -22,6 +22,9 @@ const READ: usize = 64 * 1024;
 const READ_AT_LEAST: usize = 4 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
+
+/// How long the broker may take to close its side after DISCONNECT.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection on which the broker has said yes.
 pub(super) struct Link {
@@ -53,12 +56,11 @@ impl Dialler {
     pub(super) async fn dial(&self, session: &mut Session) -> Result<Opened, Error> {
         let peer = self.address.to_string();
         let transport = Transport::connect(&self.address, &self.tls, &self.timeouts).await?;
-        let mqtt = client::Connection::new(
-            self.mqtt.clone(),
-            std::mem::take(session),
-            Instant::now(),
-        )
-        .map_err(|error| Error::Option(format!("the options make no valid CONNECT: {error}")))?;
+        let mqtt =
+            client::Connection::new(self.mqtt.clone(), std::mem::take(session), Instant::now())
+                .map_err(|error| {
+                    Error::Option(format!("the options make no valid CONNECT: {error}"))
+                })?;
         let mut link = Link {
             transport,
             mqtt,
@@ -100,7 +102,7 @@ impl Link {
                 None => match self.progress(true).await {
                     Ok(Moved::EndOfStream) => self.mqtt.handle_end_of_stream(),
                     Ok(Moved::Bytes) => {}
-                    Err(error) => return Err(tls_error(peer, error)),
+                    Err(error) => return Err(tls_error(peer, "waiting for its CONNACK", error)),
                 },
             }
         }
@@ -168,7 +170,17 @@ impl Link {
         while !self.is_flushed() {
             self.progress(false).await?;
         }
-        self.transport.shutdown().await
+        self.transport.shutdown().await?;
+        // A socket that is closed with bytes unread resets the connection, and the reset may overtake
+        // the DISCONNECT: the broker would keep the session.
+        let drained = async {
+            self.input.clear();
+            while matches!(self.transport.read_buf(&mut self.input).await, Ok(1..)) {
+                self.input.clear();
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, drained).await;
+        Ok(())
     }
 
     /// Writes the last words of a connection that is over, as far as the socket takes them at once.
@@ -207,9 +219,11 @@ fn refusal(peer: &str, closed: &Closed) -> Error {
                 reason: format!("{reason}{text}"),
             }
         }
-        Closed::EndOfStream => Error::ConnectionLost(Loss::new(format_args!(
-            "{peer} closed it without an answer: its log says why"
-        ))),
+        Closed::EndOfStream => Error::Broken {
+            peer,
+            doing: "waiting for its CONNACK",
+            source: io::ErrorKind::UnexpectedEof.into(),
+        },
         Closed::HandshakeTimeout => Error::ConnectionLost(Loss::new(closed)),
         Closed::Violation(violation) => Error::Protocol(violation.to_string()),
         other => Error::ConnectionLost(Loss::new(other)),

@@ -17,6 +17,12 @@ pub(super) struct Waiting {
     entry: Option<Entry>,
 }
 
+/// A message that the broker has not settled.
+struct Flight {
+    qos: QoS,
+    entry: Option<Entry>,
+}
+
 /// What to do next.
 pub(super) enum Next {
     Nothing,
@@ -27,7 +33,9 @@ pub(super) enum Next {
 #[derive(Default)]
 pub(super) struct Outgoing {
     waiting: VecDeque<Waiting>,
-    in_flight: HashMap<PacketId, Option<Entry>>,
+    in_flight: HashMap<PacketId, Flight>,
+    /// Those of QoS 2 among them.
+    exactly_once: usize,
     /// Messages of QoS 0 that are not written to the socket yet.
     unwritten: Vec<Entry>,
     /// Key frames that stand, by the topic at which they are announced.
@@ -78,15 +86,22 @@ impl Outgoing {
         }
     }
 
-    /// The next message that may be sent with so much room in the window. In the order in which they
-    /// were handed over: one that has to wait holds those behind it.
-    pub(super) fn next(&mut self, room: usize) -> Next {
-        match self.waiting.front() {
-            Some(first) if room > 0 || first.delivery.qos == QoS::AtMostOnce => {
-                self.waiting.pop_front().map_or(Next::Nothing, Next::Send)
-            }
-            _ => Next::Nothing,
+    /// The next message that may be sent with so much room in the window, and at most so many of QoS 2
+    /// in flight. In the order in which they were handed over: one that has to wait holds those
+    /// behind it.
+    pub(super) fn next(&mut self, room: usize, exactly_once: usize) -> Next {
+        let may_go = self
+            .waiting
+            .front()
+            .is_some_and(|first| match first.delivery.qos {
+                QoS::AtMostOnce => true,
+                QoS::AtLeastOnce => room > 0,
+                QoS::ExactlyOnce => room > 0 && self.exactly_once < exactly_once,
+            });
+        if !may_go {
+            return Next::Nothing;
         }
+        self.waiting.pop_front().map_or(Next::Nothing, Next::Send)
     }
 
     /// Notes how sending went.
@@ -97,7 +112,10 @@ impl Outgoing {
     ) {
         match result {
             Ok(Some(packet_id)) => {
-                self.in_flight.insert(packet_id, message.entry.take());
+                let qos = message.delivery.qos;
+                let entry = message.entry.take();
+                self.exactly_once += usize::from(qos == QoS::ExactlyOnce);
+                self.in_flight.insert(packet_id, Flight { qos, entry });
             }
             Ok(None) => self.unwritten.extend(message.entry.take()),
             Err(PublishError::WindowFull | PublishError::NotOpen) => {
@@ -113,9 +131,15 @@ impl Outgoing {
 
     /// The broker has answered.
     pub(super) fn settle(&mut self, packet_id: PacketId, outcome: Outcome) {
-        if let Some(Some(entry)) = self.in_flight.remove(&packet_id) {
+        if let Some(entry) = self.land(packet_id) {
             entry.settle(outcome);
         }
+    }
+
+    fn land(&mut self, packet_id: PacketId) -> Option<Entry> {
+        let flight = self.in_flight.remove(&packet_id)?;
+        self.exactly_once -= usize::from(flight.qos == QoS::ExactlyOnce);
+        flight.entry
     }
 
     /// Everything that was sent has left for the socket.
@@ -145,7 +169,7 @@ impl Outgoing {
             }));
         }
         for (packet_id, state) in forgotten {
-            let entry = self.in_flight.remove(&packet_id).flatten();
+            let entry = self.land(packet_id);
             match state {
                 InFlight::Published { message, delivery } => again.push_back(Waiting {
                     message,

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use smqtt_proto::packet::{
-    Publish, SubscribeProperties, Subscription, SubscriptionOptions,
-};
+use smqtt_proto::packet::{Publish, SubscribeProperties, Subscription, SubscriptionOptions};
 use smqtt_proto::{PacketId, QoS, ReasonCode, TopicFilter};
 use tokio::sync::oneshot;
 
@@ -166,7 +164,11 @@ impl Subscriptions {
 
     /// Hands a message to whom it is for. Returns what is owed to the broker at once: the receipt, if
     /// nobody has asked for the message.
-    pub(crate) fn deliver(&self, mut publish: Publish, receipt: Option<Receipt>) -> Option<Receipt> {
+    pub(crate) fn deliver(
+        &self,
+        mut publish: Publish,
+        receipt: Option<Receipt>,
+    ) -> Option<Receipt> {
         let ids = std::mem::take(&mut publish.properties.subscription_ids);
         let mut chosen = self.entries.iter().filter(|entry| {
             if ids.is_empty() {
@@ -271,7 +273,12 @@ impl Entry {
     /// Tells whoever waits, once every SUBACK is in or one filter was refused.
     fn settle(&mut self) {
         if let Some(refused) = &self.refused {
-            let (Error::SubscriptionRefused { filter, reason } | Error::Topic { topic: filter, reason }) = refused else {
+            let (Error::SubscriptionRefused { filter, reason }
+            | Error::Topic {
+                topic: filter,
+                reason,
+            }) = refused
+            else {
                 return;
             };
             match self.done.take() {
