@@ -1,0 +1,100 @@
+//! Publishers and subscribers on different workers: nothing is lost, nothing changes places.
+
+mod harness;
+
+use std::collections::HashMap;
+
+use harness::{Broker, Client, Options, publish};
+use smqtt_proto::packet::Ack;
+use smqtt_proto::{Packet, QoS, ReasonCode};
+
+#[test]
+fn every_subscriber_gets_every_message_in_the_publishers_order() {
+    const PUBLISHERS: usize = 6;
+    const SUBSCRIBERS: usize = 6;
+    const MESSAGES: usize = 400;
+    let broker = Broker::open();
+    let port = broker.port();
+    let readers: Vec<_> = (0..SUBSCRIBERS)
+        .map(|s| {
+            let mut subscriber = Client::connect(port, Options::v5(&format!("s{s}")));
+            let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][s % 3];
+            subscriber.subscribe("p/#", qos);
+            std::thread::spawn(move || {
+                let mut next: HashMap<String, usize> = HashMap::new();
+                let mut got = 0;
+                while got < PUBLISHERS * MESSAGES {
+                    match subscriber.receive() {
+                        Packet::Publish(publish) => {
+                            got += 1;
+                            let expected =
+                                next.entry(publish.topic.as_str().to_owned()).or_default();
+                            assert_eq!(publish.payload, expected.to_string());
+                            *expected += 1;
+                            let Some(id) = publish.packet_id else {
+                                continue;
+                            };
+                            let ack = Ack::new(id, ReasonCode::Success);
+                            subscriber.send(match publish.qos {
+                                QoS::AtLeastOnce => Packet::PubAck(ack),
+                                _ => Packet::PubRec(ack),
+                            });
+                        }
+                        Packet::PubRel(ack) => subscriber.send(Packet::PubComp(ack)),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let writers: Vec<_> = (0..PUBLISHERS)
+        .map(|p| {
+            std::thread::spawn(move || {
+                let mut publisher = Client::connect(port, Options::v5(&format!("p{p}")));
+                let topic = format!("p/{p}");
+                for i in 0..MESSAGES {
+                    publisher.publish_packet(publish(&topic, QoS::ExactlyOnce, &i.to_string()));
+                }
+            })
+        })
+        .collect();
+    for thread in writers.into_iter().chain(readers) {
+        thread.join().expect("no assertion failed");
+    }
+}
+
+#[test]
+fn clients_come_and_go_on_every_worker() {
+    let broker = Broker::open();
+    let port = broker.port();
+    let threads: Vec<_> = (0..4)
+        .map(|t| {
+            std::thread::spawn(move || {
+                for i in 0..60 {
+                    // Some client ids are fought for.
+                    let id = if i % 3 == 0 {
+                        "shared".to_owned()
+                    } else {
+                        format!("c{t}")
+                    };
+                    let mut client = Client::raw(port, smqtt_proto::ProtocolVersion::V5);
+                    let mut options = Options::v5(&id);
+                    if i % 2 == 0 {
+                        options = options.persistent();
+                    }
+                    if client.try_send(Packet::Connect(Box::new(options.0))) {
+                        // Success, or taken over or out of luck in between.
+                        let _ = client.try_receive();
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no assertion failed");
+    }
+    let mut client = Client::connect(port, Options::v5("shared"));
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.publish("t", QoS::AtMostOnce, "x");
+    assert_eq!(client.receive_text(), "x");
+}
