@@ -4,7 +4,7 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto and its clients come from Debian's packages, paho-mqtt
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients and openssl come from Debian's packages, paho-mqtt
 # from PyPI into target/test-venv. Where there is no package manager, the tests that need them are skipped:
 # said loudly, and counted as skipped.
 set -uo pipefail
@@ -46,6 +46,15 @@ if "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
 else
   loud "SKIPPED: paho-mqtt is not installed: every test with 'with_paho' in its name is left out"
   skip+=(with_paho)
+fi
+
+if ! command -v openssl >/dev/null && command -v apt-get >/dev/null; then
+  echo "installing openssl"
+  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends openssl' >/dev/null || true
+fi
+if ! command -v openssl >/dev/null; then
+  loud "SKIPPED: openssl is not installed: every test with 'with_openssl' in its name is left out"
+  skip+=(with_openssl)
 fi
 
 # ---------------------------------------------------------------- run
