@@ -12,7 +12,7 @@
 
 use std::{fs, hint::black_box, path::PathBuf, time::Duration};
 
-use criterion::{BenchmarkId, Criterion};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, measurement::WallTime};
 use rabe::{
     schemes::{ac17, bsw},
     utils::policy::pest::PolicyLanguage::HumanPolicy,
@@ -115,6 +115,13 @@ fn smqtt(c: &mut Criterion) {
     }
 }
 
+/// A group whose samples are few iterations each: some take a second.
+fn slow<'c>(c: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = c.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
 fn rabe(c: &mut Criterion) {
     let (ac17_public, ac17_master) = ac17::setup();
     let (bsw_public, bsw_master) = bsw::setup();
@@ -124,7 +131,7 @@ fn rabe(c: &mut Criterion) {
         let policy = rabe_conjunction(n);
         let id = |operation| BenchmarkId::new(operation, n);
 
-        let mut group = c.benchmark_group("rabe-ac17-cp");
+        let mut group = slow(c, "rabe-ac17-cp");
         let key = ac17::cp_keygen(&ac17_master, &names).unwrap();
         let encrypt = || ac17::cp_encrypt(&ac17_public, &policy, PLAINTEXT, HumanPolicy).unwrap();
         let ciphertext = encrypt();
@@ -137,7 +144,7 @@ fn rabe(c: &mut Criterion) {
         });
         group.finish();
 
-        let mut group = c.benchmark_group("rabe-ac17-kp");
+        let mut group = slow(c, "rabe-ac17-kp");
         let keygen = || ac17::kp_keygen(&ac17_master, &policy, HumanPolicy).unwrap();
         let encrypt = || ac17::kp_encrypt(&ac17_public, &names, PLAINTEXT).unwrap();
         let (key, ciphertext) = (keygen(), encrypt());
@@ -148,7 +155,7 @@ fn rabe(c: &mut Criterion) {
         });
         group.finish();
 
-        let mut group = c.benchmark_group("rabe-bsw-cp");
+        let mut group = slow(c, "rabe-bsw-cp");
         let key = bsw::keygen(&bsw_public, &bsw_master, &names).unwrap();
         let encrypt = || bsw::encrypt(&bsw_public, &policy, HumanPolicy, PLAINTEXT).unwrap();
         let ciphertext = encrypt();

@@ -6,10 +6,10 @@ mod support;
 use proptest::prelude::*;
 use smqtt_abe::{Error, kp};
 use smqtt_policy::{AttributeSet, Epoch};
-use support::{KpAuthority, attributes, formula, formulas, rng, sets};
+use support::{KpAuthority, attributes, cases, formula, formulas, rng, sets};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
 
     /// The policy crate's evaluation and the algebra agree; the library itself never evaluates.
     #[test]

@@ -56,8 +56,16 @@ fn holds(set: u8, attribute: &Attribute) -> bool {
     (0..6).any(|n| set >> n & 1 == 1 && *attribute == Attribute::epoch(Epoch::new(n)))
 }
 
+/// What `PROPTEST_CASES` says, or enough for every run.
+fn cases() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(512))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(cases())]
 
     /// Linear algebra opens exactly what the tree says, and so does the production path.
     #[test]

@@ -17,6 +17,14 @@ pub fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
+/// Cases of a property test: what `PROPTEST_CASES` says, or the few that suit every run.
+pub fn cases(few: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
+    ProptestConfig::with_cases(cases.unwrap_or(few))
+}
+
 /// The set of a text such as "role = doctor, dept = icu", in epoch 1.
 pub fn attributes(text: &str) -> AttributeSet {
     let set: AttributeSet = text.parse().unwrap();
