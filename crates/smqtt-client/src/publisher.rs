@@ -400,10 +400,10 @@ fn announce(announcement: &Announcement) -> Result<Publish, Error> {
 }
 
 fn properties(content_type: &'static str, expiry: Option<u32>) -> PublishProperties {
-    PublishProperties {
-        payload_is_utf8: Some(false),
-        message_expiry_interval: expiry,
-        content_type: MqttString::from_bytes(Bytes::from_static(content_type.as_bytes())).ok(),
-        ..PublishProperties::default()
-    }
+    let mut properties = PublishProperties::default();
+    properties.payload_is_utf8 = Some(false);
+    properties.message_expiry_interval = expiry;
+    properties.content_type =
+        MqttString::from_bytes(Bytes::from_static(content_type.as_bytes())).ok();
+    properties
 }

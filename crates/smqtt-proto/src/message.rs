@@ -126,7 +126,9 @@ impl Message {
     pub fn to_publish(&self, now: Instant) -> Publish {
         let mut properties = message_properties(self.properties.clone())
             .expect("what write_message_properties wrote is a property list");
-        properties.message_expiry_interval = self.remaining_expiry(now);
+        if let Some(seconds) = self.remaining_expiry(now) {
+            properties.message_expiry_interval = Some(seconds);
+        }
         Publish {
             dup: false,
             qos: self.qos,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use smqtt_proto::packet::{Publish, PublishProperties, Will};
+use smqtt_proto::packet::{MessageProperties, Publish, PublishProperties, Will};
 use smqtt_proto::{Closed, Message, ReasonCode};
 
 use super::deliver::Source;
@@ -234,15 +234,15 @@ fn will_publish(will: Will) -> Publish {
         retain: will.retain,
         topic: will.topic,
         packet_id: None,
-        properties: PublishProperties {
+        properties: PublishProperties::from(MessageProperties {
             payload_is_utf8: properties.payload_is_utf8,
             message_expiry_interval: properties.message_expiry_interval,
             content_type: properties.content_type,
             response_topic: properties.response_topic,
             correlation_data: properties.correlation_data,
             user_properties: properties.user_properties,
-            ..PublishProperties::default()
-        },
+            ..MessageProperties::default()
+        }),
         payload: will.payload,
     }
 }

@@ -258,7 +258,7 @@ impl Connection {
                 Packet::ConnAck(connack) => self.handle_connack(connack, now),
                 Packet::Auth(auth) => {
                     self.check_auth(&auth)?;
-                    Ok(Some(Event::Auth(auth)))
+                    Ok(Some(Event::Auth(*auth)))
                 }
                 _ => Err(Violation::UnexpectedPacket {
                     packet: packet_type,
@@ -290,7 +290,7 @@ impl Connection {
             }
             Packet::Auth(auth) => {
                 self.check_auth(&auth)?;
-                Some(Event::Auth(auth))
+                Some(Event::Auth(*auth))
             }
             Packet::Connect(_)
             | Packet::ConnAck(_)
@@ -520,7 +520,8 @@ impl Connection {
         let method = &self.options.connect.properties.authentication_method;
         if method.is_some() && self.state != State::Closed {
             properties.authentication_method.clone_from(method);
-            self.flow.put(&Packet::Auth(Auth { reason, properties }));
+            self.flow
+                .put(&Packet::Auth(Box::new(Auth { reason, properties })));
         }
     }
 

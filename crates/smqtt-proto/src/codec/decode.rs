@@ -7,11 +7,14 @@ use super::property::PropertyId as P;
 use super::reader::{PropertyReader, Reader};
 use crate::packet::{
     Ack, AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect,
-    ConnectProperties, Disconnect, DisconnectProperties, Publish, PublishProperties,
-    RetainHandling, SubAck, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions,
-    UnsubAck, Unsubscribe, UnsubscribeProperties, Will, WillProperties,
+    ConnectProperties, Disconnect, DisconnectProperties, MessageProperties, Publish,
+    PublishProperties, RetainHandling, SubAck, Subscribe, SubscribeProperties, Subscription,
+    SubscriptionOptions, UnsubAck, Unsubscribe, UnsubscribeProperties, Will, WillProperties,
 };
-use crate::{DecodeError, Packet, PacketId, PacketType, ProtocolVersion, QoS, ReasonCode};
+use crate::{
+    DecodeError, Packet, PacketId, PacketType, ProtocolVersion, QoS, ReasonCode, TopicError,
+    TopicName,
+};
 
 /// Takes the packet with this header, which is whole, off `batch`.
 #[inline]
@@ -22,6 +25,10 @@ pub(crate) fn packet(
 ) -> Result<Packet, DecodeError> {
     let v5 = version.is_v5();
     let packet = header.packet;
+    if packet == PacketType::Publish {
+        let frame = batch.split_to(header.total());
+        return publish(frame, header, v5).map(Packet::Publish);
+    }
     batch.advance(header.len);
     // Acknowledgements are mostly two bytes: read them in place, without counting a reference.
     if matches!(
@@ -31,14 +38,19 @@ pub(crate) fn packet(
     {
         let packet_id =
             PacketId::new(batch.get_u16()).ok_or(DecodeError::ZeroPacketId { packet })?;
-        return Ok(acknowledgement(
-            packet,
-            Ack::new(packet_id, ReasonCode::Success),
-        ));
+        let ack = Ack::new(packet_id, ReasonCode::Success);
+        return Ok(acknowledgement(packet, ack));
     }
-    let reader = Reader::new(packet, batch.split_to(header.remaining));
+    other_packet(
+        Reader::new(packet, batch.split_to(header.remaining)),
+        v5,
+        header.minimal,
+    )
+}
+
+fn other_packet(reader: Reader, v5: bool, minimal: bool) -> Result<Packet, DecodeError> {
+    let packet = reader.packet;
     match packet {
-        PacketType::Publish => publish(reader, header.flags, v5).map(Packet::Publish),
         PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
             ack(reader, v5).map(|ack| acknowledgement(packet, ack))
         }
@@ -49,14 +61,15 @@ pub(crate) fn packet(
         PacketType::PingReq => reader.end().map(|()| Packet::PingReq),
         PacketType::PingResp => reader.end().map(|()| Packet::PingResp),
         PacketType::Disconnect => disconnect(reader, v5).map(Packet::Disconnect),
-        PacketType::Auth if v5 => auth(reader).map(Packet::Auth),
+        PacketType::Auth if v5 => auth(reader).map(|auth| Packet::Auth(Box::new(auth))),
         PacketType::Auth => Err(DecodeError::NotInVersion { packet }),
         PacketType::ConnAck => {
             connack(reader, v5).map(|connack| Packet::ConnAck(Box::new(connack)))
         }
         PacketType::Connect => {
-            connect_fields(reader, header.minimal).map(|connect| Packet::Connect(Box::new(connect)))
+            connect_fields(reader, minimal).map(|connect| Packet::Connect(Box::new(connect)))
         }
+        PacketType::Publish => unreachable!("a PUBLISH takes another way"),
     }
 }
 
@@ -69,33 +82,87 @@ fn acknowledgement(packet: PacketType, ack: Ack) -> Packet {
     }
 }
 
-fn publish(mut reader: Reader, flags: u8, v5: bool) -> Result<Publish, DecodeError> {
-    let qos = QoS::from_u8((flags >> 1) & 0b11).ok_or(DecodeError::InvalidQoS {
-        packet: PacketType::Publish,
-    })?;
-    let topic = reader.publish_topic(v5)?;
-    // [MQTT-2.2.1-2]
-    let packet_id = if qos == QoS::AtMostOnce {
-        None
+/// The packet that every message takes: offsets are found in the slice, and references to the buffer are counted
+/// only for what is kept.
+#[inline]
+fn publish(mut frame: Bytes, header: &Header, v5: bool) -> Result<Publish, DecodeError> {
+    let packet = PacketType::Publish;
+    let qos = QoS::from_u8((header.flags >> 1) & 0b11).ok_or(DecodeError::InvalidQoS { packet })?;
+    let truncated = |field| DecodeError::Truncated { packet, field };
+    let body = &frame[header.len..];
+    let (length, rest) = body
+        .split_first_chunk::<2>()
+        .ok_or(truncated("topic name"))?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    if rest.len() < length {
+        return Err(truncated("topic name"));
+    }
+    let mut rest = &rest[length..];
+    let mut packet_id = None;
+    let mut id_len = 0;
+    if qos != QoS::AtMostOnce {
+        // [MQTT-2.2.1-2]
+        let (id, after) = rest
+            .split_first_chunk::<2>()
+            .ok_or(truncated("packet identifier"))?;
+        let id =
+            PacketId::new(u16::from_be_bytes(*id)).ok_or(DecodeError::ZeroPacketId { packet })?;
+        packet_id = Some(id);
+        id_len = 2;
+        rest = after;
+    }
+    let no_properties = !v5 || rest.first() == Some(&0);
+    frame.advance(header.len + 2);
+    let topic = publish_topic(frame.split_to(length), v5)?;
+    frame.advance(id_len);
+    let mut properties = PublishProperties::default();
+    let payload = if no_properties {
+        frame.advance(usize::from(v5));
+        // An empty slice would keep the read buffer alive for nothing.
+        if frame.is_empty() {
+            Bytes::new()
+        } else {
+            frame
+        }
     } else {
-        Some(reader.packet_id()?)
-    };
-    let properties = if v5 {
-        publish_properties(&mut reader)?
-    } else {
-        PublishProperties::default()
+        let mut reader = Reader::new(packet, frame);
+        properties = publish_properties(&mut reader)?;
+        reader.rest()
     };
     if topic.is_aliased() && properties.topic_alias.is_none() {
         return Err(DecodeError::NoTopic); // [MQTT-3.3.2-8]
     }
     Ok(Publish {
-        dup: flags & 0b1000 != 0,
+        dup: header.flags & 0b1000 != 0,
         qos,
-        retain: flags & 0b0001 != 0,
+        retain: header.flags & 0b0001 != 0,
         topic,
         packet_id,
         properties,
-        payload: reader.rest(),
+        payload,
+    })
+}
+
+/// The topic of a PUBLISH: with MQTT 5.0 it may be empty in favour of a topic alias.
+#[inline]
+fn publish_topic(bytes: Bytes, v5: bool) -> Result<TopicName, DecodeError> {
+    if bytes.is_empty() && v5 {
+        return Ok(TopicName::ALIASED);
+    }
+    TopicName::from_bytes(bytes).map_err(|error| {
+        let (packet, field) = (PacketType::Publish, "topic name");
+        match error {
+            TopicError::Text(error) => DecodeError::Text {
+                packet,
+                field,
+                error,
+            },
+            error => DecodeError::Topic {
+                packet,
+                field,
+                error,
+            },
+        }
     })
 }
 
@@ -109,12 +176,16 @@ pub(crate) fn message_properties(list: Bytes) -> Result<PublishProperties, Decod
 }
 
 fn publish_property_list(mut list: PropertyReader) -> Result<PublishProperties, DecodeError> {
-    let mut p = PublishProperties::default();
+    let mut properties = PublishProperties::default();
     while let Some(id) = list.next()? {
+        if id == P::TopicAlias {
+            properties.topic_alias = Some(list.u16_above_zero(id)?);
+            continue;
+        }
+        let p: &mut MessageProperties = &mut properties;
         match id {
             P::PayloadFormatIndicator => p.payload_is_utf8 = Some(list.flag(id)?),
             P::MessageExpiryInterval => p.message_expiry_interval = Some(list.u32(id)?),
-            P::TopicAlias => p.topic_alias = Some(list.u16_above_zero(id)?),
             P::ResponseTopic => p.response_topic = Some(list.response_topic()?),
             P::CorrelationData => p.correlation_data = Some(list.binary(id)?),
             P::UserProperty => list.user(&mut p.user_properties)?,
@@ -123,7 +194,7 @@ fn publish_property_list(mut list: PropertyReader) -> Result<PublishProperties, 
             other => return Err(list.misplaced(other)),
         }
     }
-    Ok(p)
+    Ok(properties)
 }
 
 fn ack(mut reader: Reader, v5: bool) -> Result<Ack, DecodeError> {

@@ -105,15 +105,6 @@ impl Reader {
         TopicName::from_text(text).map_err(|error| self.topic_error(field, error))
     }
 
-    /// The topic of a PUBLISH: with MQTT 5.0 it may be empty in favour of a topic alias.
-    pub(crate) fn publish_topic(&mut self, v5: bool) -> Result<TopicName, DecodeError> {
-        let bytes = self.binary("topic name")?;
-        if bytes.is_empty() && v5 {
-            return Ok(TopicName::ALIASED);
-        }
-        TopicName::from_bytes(bytes).map_err(|error| self.topic_error("topic name", error))
-    }
-
     pub(crate) fn topic_filter(&mut self) -> Result<TopicFilter, DecodeError> {
         let text = self.text("topic filter")?;
         TopicFilter::from_text(text).map_err(|error| self.topic_error("topic filter", error))

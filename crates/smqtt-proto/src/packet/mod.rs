@@ -18,7 +18,7 @@ pub use auth::{Auth, AuthProperties};
 pub use connack::{ConnAck, ConnAckProperties};
 pub use connect::{Connect, ConnectProperties, Credential, Will, WillProperties};
 pub use disconnect::{Disconnect, DisconnectProperties};
-pub use publish::{Publish, PublishProperties, SubscriptionIds};
+pub use publish::{MessageProperties, Publish, PublishProperties, SubscriptionIds};
 pub use subscribe::{
     RetainHandling, SubAck, Subscribe, SubscribeProperties, Subscription, SubscriptionOptions,
     UnsubAck, Unsubscribe, UnsubscribeProperties,
@@ -62,7 +62,7 @@ pub enum Packet {
     /// DISCONNECT.
     Disconnect(Disconnect),
     /// AUTH, MQTT 5.0 only.
-    Auth(Auth),
+    Auth(Box<Auth>),
 }
 
 impl Packet {

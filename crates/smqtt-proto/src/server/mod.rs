@@ -238,7 +238,7 @@ impl Connection {
             }
             Packet::Auth(auth) => {
                 self.check_auth(&auth)?;
-                Some(Event::Auth(auth))
+                Some(Event::Auth(*auth))
             }
             Packet::Connect(_) => return Err(Violation::SecondConnect),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
@@ -263,7 +263,7 @@ impl Connection {
                 if auth.reason != ReasonCode::ContinueAuthentication {
                     return Err(Violation::AuthenticationMethod);
                 }
-                Ok(Some(Event::Auth(auth)))
+                Ok(Some(Event::Auth(*auth)))
             }
             (State::Deciding(_), Packet::Disconnect(disconnect)) => {
                 self.check_disconnect(&disconnect)?;
@@ -501,7 +501,8 @@ impl Connection {
             return;
         }
         properties.authentication_method = Some(method.clone());
-        self.flow.put(&Packet::Auth(Auth { reason, properties }));
+        self.flow
+            .put(&Packet::Auth(Box::new(Auth { reason, properties })));
     }
 
     /// Sends a message. With QoS 1 and 2 it returns the packet identifier that a later [`Event::Acknowledged`] has;

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::TopicError;
-use crate::text::MqttString;
+use crate::text::{MqttString, contains_any};
 
 /// A topic name: at least one character, no wildcards, at most 65,535 bytes
 /// (`[MQTT-4.7.3-1]`, `[MQTT-4.7.3-3]`, `[MQTT-3.3.2-2]`).
@@ -44,7 +44,7 @@ impl TopicName {
         if text.is_empty() {
             return Err(TopicError::Empty);
         }
-        if text.bytes().iter().any(|&b| b == b'+' || b == b'#') {
+        if contains_any(text.bytes(), [b'+', b'#']) {
             return Err(TopicError::WildcardInName);
         }
         Ok(TopicName(text))

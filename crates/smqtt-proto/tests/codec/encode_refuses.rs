@@ -123,7 +123,7 @@ fn what_the_version_does_not_have() {
         reason: ReasonCode::Success,
         properties: AuthProperties::default(),
     };
-    let error = refused(Packet::Auth(auth), ProtocolVersion::V3_1_1);
+    let error = refused(Packet::Auth(Box::new(auth)), ProtocolVersion::V3_1_1);
     assert_eq!(
         error,
         EncodeError::NotInVersion {

@@ -261,16 +261,16 @@ fn publish() {
 fn publish_5_0_with_every_property() {
     let bytes = b"\x30\x3A\x00\x01t\x31\x02\x00\x00\x00\x3C\x23\x00\x05\x0B\x01\x0B\x80\x01\x01\x01\x08\x00\x05reply\x09\x00\x02\x00\xFF\x03\x00\x04text\x26\x00\x01b\x00\x011\x26\x00\x01a\x00\x012hello";
     let mut publish = Publish::new(name("t"), "hello");
-    publish.properties = PublishProperties {
+    publish.properties = PublishProperties::from(MessageProperties {
         payload_is_utf8: Some(true),
         message_expiry_interval: Some(60),
-        topic_alias: std::num::NonZeroU16::new(5),
         response_topic: Some(name("reply")),
         correlation_data: Some(Bytes::from(vec![0x00, 0xFF])),
         user_properties: pairs(&[("b", "1"), ("a", "2")]),
         subscription_ids: [1, 128][..].into(),
         content_type: Some(text("text")),
-    };
+    });
+    publish.properties.topic_alias = std::num::NonZeroU16::new(5);
     is(V5, bytes, Packet::Publish(publish));
 }
 
@@ -494,7 +494,7 @@ fn auth() {
         reason: ReasonCode::Success,
         properties: AuthProperties::default(),
     };
-    is(V5, b"\xF0\x00", Packet::Auth(empty));
+    is(V5, b"\xF0\x00", Packet::Auth(Box::new(empty)));
     let properties = AuthProperties {
         authentication_method: Some(text("SCRAM")),
         authentication_data: Some(Credential::new("step")),
@@ -504,5 +504,9 @@ fn auth() {
     let reason = ReasonCode::ContinueAuthentication;
     let bytes =
         b"\xF0\x20\x18\x1E\x15\x00\x05SCRAM\x16\x00\x04step\x1F\x00\x05go on\x26\x00\x01k\x00\x01v";
-    is(V5, bytes, Packet::Auth(Auth { reason, properties }));
+    is(
+        V5,
+        bytes,
+        Packet::Auth(Box::new(Auth { reason, properties })),
+    );
 }

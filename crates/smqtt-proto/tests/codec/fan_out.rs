@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
-use smqtt_proto::packet::{Publish, PublishProperties};
+use smqtt_proto::packet::{MessageProperties, Publish, PublishProperties};
 use smqtt_proto::{
     Decoder, Delivery, EncodeError, Framing, Message, Outbox, Packet, PacketId, ProtocolVersion,
     QoS, TopicName, encode,
@@ -46,11 +46,11 @@ proptest! {
         message.write(version, &delivery, &framing, now, &mut outbox).expect("fits");
         prop_assert_eq!(message.encoded_len(version, &delivery, &framing), Ok(outbox.len()));
 
-        let properties = PublishProperties {
-            topic_alias: alias,
+        let mut properties = PublishProperties::from(MessageProperties {
             subscription_ids: delivery.subscription_ids,
-            ..published.properties
-        };
+            ..published.properties.into_message()
+        });
+        properties.topic_alias = alias;
         let expected = Publish {
             dup: wanted.dup,
             qos: wanted.qos,

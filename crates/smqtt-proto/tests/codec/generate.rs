@@ -29,7 +29,7 @@ pub(crate) fn packet(version: ProtocolVersion) -> BoxedStrategy<Packet> {
         1 => disconnect(v5).prop_map(Packet::Disconnect),
     ];
     if v5 {
-        prop_oneof![14 => common, 1 => auth().prop_map(Packet::Auth)].boxed()
+        prop_oneof![14 => common, 1 => auth().prop_map(|auth| Packet::Auth(Box::new(auth)))].boxed()
     } else {
         common.boxed()
     }
@@ -149,16 +149,17 @@ pub(crate) fn publish_properties() -> impl Strategy<Value = PublishProperties> {
                 ids,
                 content_type,
             )| {
-                PublishProperties {
+                let mut properties = PublishProperties::from(MessageProperties {
                     payload_is_utf8: utf8,
                     message_expiry_interval: expiry,
-                    topic_alias,
                     response_topic,
                     correlation_data,
                     user_properties: user,
                     subscription_ids: ids.into(),
                     content_type,
-                }
+                });
+                properties.topic_alias = topic_alias;
+                properties
             },
         )
 }
