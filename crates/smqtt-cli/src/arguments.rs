@@ -33,6 +33,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         global = true,
+        display_order = 1000,
         value_name = "FILTER",
         env = "SMQTT_LOG",
         hide_env_values = true

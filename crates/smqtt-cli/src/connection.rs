@@ -11,10 +11,8 @@ use crate::failure::Failure;
 /// Which MQTT to speak.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Mqtt {
-    /// MQTT 5.0
     #[value(name = "5")]
     V5,
-    /// MQTT 3.1.1
     #[value(name = "3.1.1")]
     V3_1_1,
 }

@@ -15,9 +15,9 @@ use crate::json;
 
 const EXAMPLES: &str = "\
 Examples:
-  # the authority's operator runs `smqtt-authority fingerprint` and `smqtt-authority device add anna ...`
+  # fingerprint and token come from the authority's operator
   smqtt enroll --authority https://authority.example:8443 \\
-    --ca-fingerprint sha256:4f1c... --token 7Q2M-... --out keys/anna
+    --ca-fingerprint sha256:4f1c... --token mxxmdmne... --out keys/anna
 
   # the token by a pipe, so that no process list shows it
   smqtt enroll --authority https://authority.example:8443 \\

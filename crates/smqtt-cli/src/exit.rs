@@ -60,3 +60,22 @@ impl From<Exit> for std::process::ExitCode {
         Self::from(exit as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_has_the_table_of_the_help() {
+        let guide = include_str!("../../../docs/guide.md");
+        let rows: Vec<String> = guide
+            .lines()
+            .skip_while(|line| *line != "## Exit codes")
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .filter(|row| row.starts_with(|first: char| first.is_ascii_digit()))
+            .map(|row| format!("  {}", row.replacen(" | ", "  ", 1)))
+            .collect();
+        let help: Vec<&str> = TABLE.lines().skip(1).collect();
+        assert_eq!(rows, help);
+    }
+}

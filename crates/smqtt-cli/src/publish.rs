@@ -39,9 +39,7 @@ Exit codes: smqtt --help";
 /// How readers come by the key frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FramesOption {
-    /// Published once, retained, beside the messages; removed at the end
     Announced,
-    /// Carried in front of every message
     Inline,
 }
 
@@ -74,7 +72,8 @@ pub(crate) struct Options {
     #[arg(short, long)]
     retain: bool,
 
-    /// How readers come by the key frame [default: inline with -m and -f, announced with -l]
+    /// How readers come by the key frame: announced once and retained, or inline in front of every
+    /// message [default: inline with -m and -f, announced with -l]
     #[arg(long, value_name = "HOW")]
     frames: Option<FramesOption>,
 

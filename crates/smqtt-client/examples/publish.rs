@@ -6,7 +6,7 @@ use std::error::Error;
 
 use smqtt_client::{Client, Identity, Options, Policy};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [directory, topic, policy, payload] = arguments.as_slice() else {

@@ -6,7 +6,7 @@ use std::error::Error;
 
 use smqtt_client::{Client, EnvelopeEvent, Event, Identity, Options, QoS};
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [directory, filter] = arguments.as_slice() else {

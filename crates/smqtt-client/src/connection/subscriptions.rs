@@ -169,7 +169,12 @@ impl Subscriptions {
         mut publish: Publish,
         receipt: Option<Receipt>,
     ) -> Option<Receipt> {
-        let ids = std::mem::take(&mut publish.properties.subscription_ids);
+        let properties = &mut publish.properties;
+        let ids = if properties.subscription_ids.is_empty() {
+            smqtt_proto::packet::SubscriptionIds::new()
+        } else {
+            std::mem::take(&mut properties.subscription_ids)
+        };
         let mut chosen = self.entries.iter().filter(|entry| {
             if ids.is_empty() {
                 entry.selects(&publish)
