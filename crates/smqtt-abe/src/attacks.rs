@@ -9,11 +9,15 @@ use smqtt_policy::{Attribute, AttributeSet, Formula, Policy};
 
 use crate::{
     cp,
-    curve::{
-        G1, G1_BYTES, G1Affine, G2, G2_BYTES, G2Affine, Gt, Scalar, WIDE_BYTES, multi_pairing,
-    },
+    curve::{G1, G1_BYTES, G1Affine, G2, G2_BYTES, G2Affine, Gt, Scalar, WIDE_BYTES, pairing},
     share::{ShareMatrix, linear},
 };
+
+fn multi_pairing(pairs: &[(G1Affine, G2Affine)]) -> Gt {
+    pairs
+        .iter()
+        .fold(Gt::one(), |product, (p, q)| product.mul(&pairing(p, q)))
+}
 
 fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)

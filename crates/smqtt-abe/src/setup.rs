@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Error, Suite,
-    curve::{FixedBase, G1, G1Affine, G2, GT_BYTES, Gt, Scalar, multi_pairing},
+    curve::{FixedBase, G1, G1Affine, G2, GT_BYTES, Gt, Scalar, pairing},
     encoding,
     oracle::{Oracles, ParametersHash},
 };
@@ -160,5 +160,5 @@ impl Secret {
 /// Z = e(g1^α, g2).
 fn z(element: &G1) -> Gt {
     let element = Zeroizing::new(element.to_affine());
-    multi_pairing(&[(*element, G2::generator().to_affine())])
+    pairing(&element, &G2::generator().to_affine())
 }

@@ -1,12 +1,14 @@
 //! The key of one device, and decapsulation with it.
 
+use std::sync::OnceLock;
+
 use smqtt_policy::{Attribute, AttributeSet, Epoch, Formula};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{PublicParameters, SUITE, parameters::ciphertext_bytes};
 use crate::{
     Error, SharedKey,
-    curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Scalar, multi_pairing},
+    curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Prepared, Scalar, multi_pairing},
     encoding,
     limits::MAX_ATTRIBUTES,
     oracle::{MESSAGE_BYTES, ParametersHash},
@@ -28,6 +30,8 @@ pub struct AttributeKey {
     /// In the order of the attributes.
     sk2: Vec<(Attribute, G1Affine)>,
     sk3: Zeroizing<G2Affine>,
+    /// The lines of `sk3`, once they were needed.
+    prepared: OnceLock<Prepared>,
 }
 
 impl Drop for AttributeKey {
@@ -55,6 +59,7 @@ impl AttributeKey {
             sk1: Zeroizing::new(sk1),
             sk2,
             sk3: Zeroizing::new(sk3),
+            prepared: OnceLock::new(),
         }
     }
 
@@ -146,17 +151,16 @@ impl AttributeKey {
             *sum = sum.mul(&element.to_jacobian().pow_coefficient(gamma));
             *rows = rows.mul(&elements.ct3[*i].to_jacobian().pow_coefficient(gamma));
         }
-        let mut pairs = Vec::with_capacity(2 + held.len());
-        pairs.push((*self.sk1, elements.ct1));
-        pairs.push((rows.inverse().to_affine(), *self.sk3));
-        for (sum, ct2) in held.iter().zip(&elements.ct2) {
-            if !sum.is_neutral() {
-                pairs.push((sum.to_affine(), *ct2));
-            }
-        }
-        let d = multi_pairing(&pairs);
-        pairs.zeroize();
-        d
+        let prepare = |point| Prepared::new(point).expect("decoded elements are not neutral");
+        let ct1 = prepare(&elements.ct1);
+        let ct2: Vec<Prepared> = elements.ct2.iter().map(prepare).collect();
+        let sk3 = self.prepared.get_or_init(|| prepare(&self.sk3));
+        let mut places = Zeroizing::new(Vec::with_capacity(2 + held.len()));
+        places.push(*self.sk1);
+        places.push(rows.inverse().to_affine());
+        places.extend(held.iter().map(|sum| sum.to_affine()));
+        let points = [&ct1, sk3].into_iter().chain(&ct2);
+        multi_pairing(&places.iter().zip(points).collect::<Vec<_>>())
     }
 
     /// The encoding: a CBOR array of version, suite, parameter hash (32 bytes), attribute set,

@@ -14,7 +14,7 @@ use std::{arch::asm, hint::black_box, process::Command};
 use smqtt_policy::{Attribute, Epoch};
 use zeroize::Zeroizing;
 
-use super::{FixedBase, G1, G2, Gt, Scalar, multi_pairing};
+use super::{FixedBase, G1, G2, Gt, Scalar, pairing};
 use crate::{Suite, oracle::Oracles};
 
 const MAKE_UNDEFINED: usize = 0x4d43_0001;
@@ -57,7 +57,7 @@ fn exponent() -> Scalar {
 #[test]
 #[ignore = "a subject, run under valgrind"]
 fn subject_gt() {
-    let base = multi_pairing(&[(G1::generator().to_affine(), G2::generator().to_affine())]);
+    let base = pairing(&G1::generator().to_affine(), &G2::generator().to_affine());
     let table = FixedBase::<Gt>::new(&base);
     black_box(public(table.pow(&exponent())));
 }
@@ -88,7 +88,7 @@ fn subject_g2() {
 #[test]
 #[ignore = "a subject, run under valgrind"]
 fn subject_comparison() {
-    let base = multi_pairing(&[(G1::generator().to_affine(), G2::generator().to_affine())]);
+    let base = pairing(&G1::generator().to_affine(), &G2::generator().to_affine());
     let oracles = Oracles::new(Suite::FabeoCpBls12381, [7; 32]);
     let context = oracles.context(&Attribute::epoch(Epoch::new(1)).encode());
     let ciphertext = secret([3u8; 704]);

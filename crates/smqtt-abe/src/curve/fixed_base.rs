@@ -113,7 +113,7 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
 
     use super::*;
-    use crate::curve::{G1, G2, Gt, multi_pairing};
+    use crate::curve::{G1, G2, Gt, pairing};
 
     /// Exponents at the edges of digits and of the field, and random ones.
     fn exponents() -> Vec<Scalar> {
@@ -152,7 +152,7 @@ mod tests {
     fn tables_agree_with_the_general_exponentiation() {
         let g1 = G1::hash_to_curve(b"a base", b"a domain of sixteen or more");
         let g2 = G2::generator();
-        let gt = multi_pairing(&[(g1.to_affine(), g2.to_affine())]);
+        let gt = pairing(&g1.to_affine(), &g2.to_affine());
         let t1 = FixedBase::<G1>::new(&g1.to_affine());
         let t2 = FixedBase::<G2>::new(&g2.to_affine());
         let tt = FixedBase::<Gt>::new(&gt);

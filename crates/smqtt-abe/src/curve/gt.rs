@@ -1,9 +1,9 @@
-//! The target group GT and the pairing.
+//! The target group GT.
 
 use blst::{
-    blst_bendian_from_fp, blst_bendian_from_fp12, blst_final_exp, blst_fp, blst_fp_from_bendian,
-    blst_fp12, blst_fp12_conjugate, blst_fp12_cyclotomic_sqr, blst_fp12_in_group,
-    blst_fp12_is_equal, blst_fp12_is_one, blst_fp12_mul, blst_fp12_one, blst_miller_loop_n,
+    blst_bendian_from_fp, blst_bendian_from_fp12, blst_fp, blst_fp_from_bendian, blst_fp12,
+    blst_fp12_conjugate, blst_fp12_cyclotomic_sqr, blst_fp12_in_group, blst_fp12_is_equal,
+    blst_fp12_is_one, blst_fp12_mul, blst_fp12_one,
 };
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::{Zeroize, Zeroizing};
@@ -12,19 +12,24 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Scalar;
 
 use super::{
-    G1Affine, G2Affine, GT_BYTES,
+    GT_BYTES,
     fixed_base::{Group, split},
 };
 use crate::error::PointDefect;
-
-/// How many pairings share one Miller loop: `blst` keeps the loop's state on the stack.
-const PAIRS_AT_ONCE: usize = 16;
 
 /// An element of GT.
 #[derive(Clone, Copy)]
 pub(crate) struct Gt(blst_fp12);
 
 impl Gt {
+    pub(super) fn from_inner(value: blst_fp12) -> Self {
+        Self(value)
+    }
+
+    pub(super) fn inner(&self) -> &blst_fp12 {
+        &self.0
+    }
+
     /// The neutral element.
     pub(crate) fn one() -> Self {
         // SAFETY: the function returns a pointer to a constant.
@@ -185,64 +190,13 @@ impl Zeroize for Gt {
     }
 }
 
-/// Π e(P, Q) with one final exponentiation. Pairs with a neutral element contribute nothing.
-pub(crate) fn multi_pairing(pairs: &[(G1Affine, G2Affine)]) -> Gt {
-    let mut product = Zeroizing::new(Gt::one());
-    let pairs: Vec<&(G1Affine, G2Affine)> = pairs
-        .iter()
-        .filter(|(p, q)| !p.is_neutral() && !q.is_neutral())
-        .collect();
-    for chunk in pairs.chunks(PAIRS_AT_ONCE) {
-        let ps: Vec<*const _> = chunk.iter().map(|(p, _)| &raw const p.0).collect();
-        let qs: Vec<*const _> = chunk.iter().map(|(_, q)| &raw const q.0).collect();
-        let mut part = blst_fp12::default();
-        // SAFETY: both arrays hold `chunk.len()` pointers to live affine points.
-        unsafe { blst_miller_loop_n(&mut part, qs.as_ptr(), ps.as_ptr(), chunk.len()) };
-        *product = product.mul(&Gt(part));
-    }
-    let mut out = blst_fp12::default();
-    // SAFETY: see the module's head.
-    unsafe { blst_final_exp(&mut out, &product.0) };
-    Gt(out)
-}
-
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha20Rng;
-
     use super::*;
-    use crate::curve::{G1, G2};
+    use crate::curve::{G1, G2, pairing};
 
     fn generator() -> Gt {
-        multi_pairing(&[(G1::generator().to_affine(), G2::generator().to_affine())])
-    }
-
-    #[test]
-    fn pairing_is_bilinear() {
-        let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let (a, b) = (Scalar::random(&mut rng), Scalar::random(&mut rng));
-        let left = multi_pairing(&[(
-            G1::generator().pow(&a).to_affine(),
-            G2::generator().pow(&b).to_affine(),
-        )]);
-        assert!(left == generator().pow_vartime(&a.mul(&b)));
-        assert!(left != generator().pow_vartime(&a));
-    }
-
-    #[test]
-    fn many_pairs_multiply_and_neutral_ones_vanish() {
-        let g2 = G2::generator().to_affine();
-        let mut pairs = Vec::new();
-        for i in 0..2 * PAIRS_AT_ONCE as u64 + 3 {
-            pairs.push((G1::generator().pow(&Scalar::from_u64(i)).to_affine(), g2));
-        }
-        let n = pairs.len() as u64;
-        assert!(
-            multi_pairing(&pairs) == generator().pow_vartime(&Scalar::from_u64(n * (n - 1) / 2))
-        );
-        assert!(multi_pairing(&pairs[..1]) == Gt::one());
-        assert!(multi_pairing(&[]) == Gt::one());
+        pairing(&G1::generator().to_affine(), &G2::generator().to_affine())
     }
 
     #[test]

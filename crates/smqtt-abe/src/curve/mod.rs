@@ -18,12 +18,14 @@ mod fixed_base;
 mod g1;
 mod g2;
 mod gt;
+mod pairing;
 mod scalar;
 
 pub(crate) use fixed_base::FixedBase;
 pub(crate) use g1::{G1, G1Affine};
 pub(crate) use g2::{G2, G2Affine};
-pub(crate) use gt::{Gt, multi_pairing};
+pub(crate) use gt::Gt;
+pub(crate) use pairing::{Prepared, multi_pairing, pairing};
 pub(crate) use scalar::{Scalar, WIDE_BYTES};
 
 use crate::error::PointDefect;

@@ -1,12 +1,14 @@
 //! The key of one device, and decapsulation with it.
 
+use std::sync::OnceLock;
+
 use smqtt_policy::{AttributeSet, Formula};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{PublicParameters, SUITE, parameters::ciphertext_bytes};
 use crate::{
     Error, SharedKey,
-    curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Scalar, multi_pairing},
+    curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Prepared, Scalar, multi_pairing},
     encoding,
     oracle::{MESSAGE_BYTES, ParametersHash},
     share::ShareMatrix,
@@ -26,6 +28,8 @@ pub struct PolicyKey {
     /// In the order of the policy's leaves.
     sk1: Zeroizing<Vec<G1Affine>>,
     sk2: Zeroizing<Vec<G2Affine>>,
+    /// The lines of `sk2`, once they were needed.
+    prepared: OnceLock<Vec<Prepared>>,
 }
 
 impl PolicyKey {
@@ -42,6 +46,7 @@ impl PolicyKey {
             rejection,
             sk1: Zeroizing::new(sk1),
             sk2: Zeroizing::new(sk2),
+            prepared: OnceLock::new(),
         }
     }
 
@@ -122,16 +127,16 @@ impl PolicyKey {
             *label = label.mul(&elements.ct2[*place].to_jacobian().pow_coefficient(gamma));
             *rows = rows.mul(&self.sk1[*i].to_jacobian().pow_coefficient(gamma));
         }
-        let mut pairs = Vec::with_capacity(1 + labels.len());
-        pairs.push((rows.to_affine(), elements.ct1));
-        for (label, sk2) in labels.iter().zip(&*self.sk2) {
-            if !label.is_neutral() {
-                pairs.push((label.inverse().to_affine(), *sk2));
-            }
-        }
-        let d = multi_pairing(&pairs);
-        pairs.zeroize();
-        d
+        let prepare = |point| Prepared::new(point).expect("decoded elements are not neutral");
+        let ct1 = prepare(&elements.ct1);
+        let sk2 = self
+            .prepared
+            .get_or_init(|| self.sk2.iter().map(prepare).collect());
+        let mut places = Zeroizing::new(Vec::with_capacity(1 + labels.len()));
+        places.push(rows.to_affine());
+        places.extend(labels.iter().map(|label| label.inverse().to_affine()));
+        let points = [&ct1].into_iter().chain(sk2);
+        multi_pairing(&places.iter().zip(points).collect::<Vec<_>>())
     }
 
     /// The encoding: a CBOR array of version, suite, parameter hash (32 bytes), policy formula,
