@@ -19,7 +19,5 @@ fn help_and_errors_are_as_recorded() {
         // An empty variable would count as given.
         assert!(std::env::var_os(variable).is_none(), "{variable} is set");
     }
-    cases
-        .env("COLUMNS", "100")
-        .case("tests/cmd/*.trycmd");
+    cases.env("COLUMNS", "100").case("tests/cmd/*.trycmd");
 }

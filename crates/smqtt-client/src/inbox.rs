@@ -22,10 +22,6 @@ const MAX_WAITING: usize = 16_384;
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the connection task tells a subscriber.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a message is the common case: boxing it would allocate for every message"
-)]
 #[derive(Debug)]
 pub(crate) enum Inbound {
     /// A PUBLISH matched the subscription.

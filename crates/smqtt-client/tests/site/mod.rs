@@ -80,6 +80,10 @@ impl Site {
         .unwrap()
     }
 
+    pub(crate) fn parameters(&self) -> cp::PublicParameters {
+        self.parameters.clone()
+    }
+
     fn ca_pem(&self) -> String {
         let root = self.authority.trust_anchor().root().clone();
         smqtt_pki::certificates_to_pem(&[root])
