@@ -173,7 +173,7 @@ fn variables_are_read_and_flags_override_them() {
         .expect("run");
     assert_eq!(output.status.code(), Some(3), "anonymous was not allowed");
     command
-        .env("SMQTT_BROKER_ALLOW_ANONYMOUS", "true")
+        .env("SMQTT_BROKER_ALLOW_ANONYMOUS", "1")
         .env("SMQTT_BROKER_WORKERS", "65");
     assert_eq!(command.status().expect("run").code(), Some(0));
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 
 use super::{Config, ListenUrl, Listener, LogFormat};
 use crate::Error;
@@ -25,10 +26,10 @@ pub struct Cli {
     )]
     pub listen: Vec<ListenUrl>,
     /// Admit clients without a certificate, on every listener
-    #[arg(long, env = "SMQTT_BROKER_ALLOW_ANONYMOUS")]
+    #[arg(long, env = "SMQTT_BROKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
     /// Allow mqtt:// (no TLS) on addresses that are not loopback
-    #[arg(long, env = "SMQTT_BROKER_ALLOW_PLAIN")]
+    #[arg(long, env = "SMQTT_BROKER_ALLOW_PLAIN", value_parser = BoolishValueParser::new())]
     pub allow_plain: bool,
     /// Directory for the broker's state, made with mode 0700 when missing
     #[arg(long, value_name = "DIR", env = "SMQTT_BROKER_DATA_DIR")]

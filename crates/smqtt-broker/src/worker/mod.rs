@@ -32,7 +32,7 @@ use smqtt_proto::server;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, LogLimit};
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
@@ -286,6 +286,15 @@ impl Worker {
         }
     }
 
+    /// Whether there are connections, and whether any of them has something to send.
+    fn connections_left(&self) -> (bool, bool) {
+        let unsent = |phase| !matches!(phase, Phase::Dead | Phase::Closing { shut: true, .. });
+        (
+            !self.connections.is_empty(),
+            self.connections.iter().any(|(_, c)| unsent(c.phase)),
+        )
+    }
+
     fn post(&mut self, worker: usize, mail: Mail, bytes: usize) {
         let posting = &mut self.outboxes[worker];
         posting.mail.push(mail);
@@ -302,8 +311,10 @@ impl Worker {
 
 /// Retained messages are looked through for expired ones at most this often.
 const RETAINED_SWEEP: Duration = Duration::from_secs(10);
-/// How long a stopping worker waits for its clients to read their last packet.
+/// How long a stopping worker waits for sockets to take what is still to be sent.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long it waits for clients to close their side once everything was sent.
+const STOP_LINGER: Duration = Duration::from_millis(250);
 
 type Handle = Rc<RefCell<Worker>>;
 
@@ -356,8 +367,13 @@ pub(crate) async fn run(
     for task in accepting {
         task.abort();
     }
-    let end = tokio::time::Instant::now() + STOP_GRACE;
-    while !worker.borrow().connections.is_empty() && tokio::time::Instant::now() < end {
+    let begin = Instant::now();
+    loop {
+        let (open, unsent) = worker.borrow().connections_left();
+        let grace = if unsent { STOP_GRACE } else { STOP_LINGER };
+        if !open || begin.elapsed() >= grace {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     true
