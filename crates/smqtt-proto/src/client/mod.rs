@@ -2,6 +2,7 @@
 
 mod event;
 mod options;
+mod requests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +11,15 @@ use bytes::BytesMut;
 
 pub use event::Event;
 pub use options::Options;
+pub use requests::RequestError;
 
 use crate::flow::{Flow, FlowEvent, Terms};
 use crate::intake::Intake;
-use crate::packet::{
-    Auth, AuthProperties, ConnAck, Disconnect, DisconnectProperties, Subscribe,
-    SubscribeProperties, Subscription, Unsubscribe, UnsubscribeProperties,
-};
-use crate::session::{OutgoingState, Session};
+use crate::packet::{Auth, AuthProperties, ConnAck, Disconnect, DisconnectProperties};
+use crate::session::Session;
 use crate::{
     Closed, Decoder, Delivery, EncodeError, Message, Outbox, Packet, PacketId, PacketType,
-    ProtocolVersion, PublishError, QoS, ReasonCode, TopicFilter, Violation, encode, encoded_len,
+    ProtocolVersion, PublishError, QoS, ReasonCode, Violation, encode,
 };
 
 /// A connection to a server, seen from the client: see [the crate](crate) for how it is driven.
@@ -52,29 +51,6 @@ enum State {
     Handshake(Instant),
     Open,
     Closed,
-}
-
-/// Why a SUBSCRIBE or UNSUBSCRIBE could not be sent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestError {
-    /// There is no connection, or no longer.
-    #[error("the connection is not open")]
-    NotOpen,
-    /// All packet identifiers are in use.
-    #[error("all 65535 packet identifiers are in use, wait for an acknowledgement")]
-    NoPacketId,
-    /// The packet is larger than the server takes (`[MQTT-3.2.2-15]`).
-    #[error(
-        "the packet is larger than the {limit} bytes that the server takes: ask for less at a time"
-    )]
-    PacketTooLarge {
-        /// What the server takes.
-        limit: u32,
-    },
-    /// It can't be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
 }
 
 impl Connection {
@@ -348,22 +324,6 @@ impl Connection {
         Ok(Some(Event::Connected { connack, lost }))
     }
 
-    /// Ends the request that this answers (`[MQTT-3.8.4-2]`, `[MQTT-3.10.4-4]`).
-    fn answer(&mut self, packet: PacketType, id: PacketId, codes: usize) -> Result<(), Violation> {
-        let fits = match self.flow.session.outgoing.get(id).map(|entry| &entry.state) {
-            Some(&OutgoingState::Request {
-                answer,
-                codes: expected,
-            }) => answer == packet && codes as u64 == u64::from(expected),
-            _ => false,
-        };
-        if !fits {
-            return Err(Violation::UnexpectedAnswer { packet });
-        }
-        self.flow.session.outgoing.end(id);
-        Ok(())
-    }
-
     fn check_disconnect(&self, disconnect: &Disconnect) -> Result<(), Violation> {
         if !self.version().is_v5() {
             return Err(Violation::UnexpectedPacket {
@@ -436,82 +396,6 @@ impl Connection {
         } else if !reason.is_error() {
             self.flow.session.acknowledge(packet_id);
         }
-    }
-
-    /// Sends a SUBSCRIBE and returns the packet identifier that its [`Event::SubAck`] has.
-    ///
-    /// # Errors
-    /// It was not sent.
-    pub fn subscribe(
-        &mut self,
-        now: Instant,
-        subscriptions: Vec<Subscription>,
-        properties: SubscribeProperties,
-    ) -> Result<PacketId, RequestError> {
-        let count = subscriptions.len();
-        self.request(now, PacketType::SubAck, count, |packet_id| {
-            Packet::Subscribe(Subscribe {
-                packet_id,
-                properties,
-                subscriptions,
-            })
-        })
-    }
-
-    /// Sends an UNSUBSCRIBE and returns the packet identifier that its [`Event::UnsubAck`] has.
-    ///
-    /// # Errors
-    /// It was not sent.
-    pub fn unsubscribe(
-        &mut self,
-        now: Instant,
-        filters: Vec<TopicFilter>,
-        properties: UnsubscribeProperties,
-    ) -> Result<PacketId, RequestError> {
-        let count = if self.version().is_v5() {
-            filters.len()
-        } else {
-            0
-        };
-        self.request(now, PacketType::UnsubAck, count, |packet_id| {
-            Packet::Unsubscribe(Unsubscribe {
-                packet_id,
-                properties,
-                filters,
-            })
-        })
-    }
-
-    fn request(
-        &mut self,
-        now: Instant,
-        answer: PacketType,
-        count: usize,
-        packet: impl FnOnce(PacketId) -> Packet,
-    ) -> Result<PacketId, RequestError> {
-        if self.state != State::Open {
-            return Err(RequestError::NotOpen);
-        }
-        let limit = self.flow.terms.max_packet_size;
-        let codes = u32::try_from(count).map_err(|_| RequestError::PacketTooLarge { limit })?;
-        let state = OutgoingState::Request { answer, codes };
-        let outgoing = &mut self.flow.session.outgoing;
-        let id = outgoing
-            .begin(state, false)
-            .ok_or(RequestError::NoPacketId)?;
-        let packet = packet(id);
-        let version = self.flow.terms.version;
-        let sent = match encoded_len(&packet, version) {
-            Ok(len) if len > limit as usize => Err(RequestError::PacketTooLarge { limit }),
-            Ok(_) => encode(&packet, version, self.flow.outbox.encoder()).map_err(Into::into),
-            Err(error) => Err(error.into()),
-        };
-        if sent.is_err() {
-            self.flow.session.outgoing.end(id);
-        }
-        sent?;
-        self.last_sent = now;
-        Ok(id)
     }
 
     /// Sends an AUTH: the answer to an [`Event::Auth`], or with [`ReasonCode::ReAuthenticate`] the beginning of a

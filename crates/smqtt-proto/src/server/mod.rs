@@ -1,7 +1,9 @@
 //! The server's end of a connection.
 
+mod checks;
 mod config;
 mod event;
+mod handshake;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +13,18 @@ use bytes::BytesMut;
 pub use config::Config;
 pub use event::Event;
 
+use handshake::ClientTerms;
+
 use crate::codec::reason_belongs;
-use crate::flow::{Flow, FlowEvent, Terms};
+use crate::flow::{Flow, FlowEvent};
 use crate::intake::Intake;
 use crate::packet::{
-    AckProperties, Auth, AuthProperties, ConnAck, ConnAckProperties, Connect, Disconnect,
-    DisconnectProperties, Publish, SubAck, Subscribe, UnsubAck,
+    AckProperties, ConnAckProperties, Disconnect, DisconnectProperties, SubAck, UnsubAck,
 };
 use crate::session::Session;
 use crate::{
-    Closed, Decoder, Delivery, Message, MqttString, Outbox, Packet, PacketId, PacketType,
-    ProtocolVersion, PublishError, QoS, ReasonCode, Violation,
+    Closed, Decoder, Delivery, Message, Outbox, Packet, PacketId, PacketType, ProtocolVersion,
+    PublishError, QoS, ReasonCode, Violation,
 };
 
 /// One client's connection, seen from the server: see [the crate](crate) for how it is driven.
@@ -51,21 +54,6 @@ enum State {
     Deciding(Instant),
     Open,
     Closed,
-}
-
-/// What the CONNECT said that matters later.
-#[derive(Debug, Default)]
-struct ClientTerms {
-    keep_alive: u16,
-    receive_maximum: u16,
-    max_packet_size: Option<u32>,
-    topic_alias_maximum: u16,
-    session_expiry: u32,
-    no_problem_information: bool,
-    response_information: bool,
-    authentication_method: Option<MqttString>,
-    /// The client gave no identifier.
-    anonymous: bool,
 }
 
 impl Connection {
@@ -250,261 +238,6 @@ impl Connection {
         Ok(event)
     }
 
-    fn handshake_packet(&mut self, packet: Packet) -> Result<Option<Event>, Violation> {
-        match (self.state, packet) {
-            (State::Handshake(deadline), Packet::Connect(connect)) => {
-                self.state = State::Deciding(deadline);
-                self.note_terms(&connect);
-                Ok(Some(Event::Connect(connect)))
-            }
-            // [MQTT-3.1.2-30]: with an authentication method, nothing but AUTH and DISCONNECT before the CONNACK.
-            (State::Deciding(_), Packet::Auth(auth)) => {
-                self.check_auth(&auth)?;
-                if auth.reason != ReasonCode::ContinueAuthentication {
-                    return Err(Violation::AuthenticationMethod);
-                }
-                Ok(Some(Event::Auth(*auth)))
-            }
-            (State::Deciding(_), Packet::Disconnect(disconnect)) => {
-                self.check_disconnect(&disconnect)?;
-                self.close(Closed::Disconnected(disconnect));
-                Ok(None)
-            }
-            (_, Packet::Connect(_)) => Err(Violation::SecondConnect),
-            (_, packet) => Err(Violation::UnexpectedPacket {
-                packet: packet.packet_type(),
-            }),
-        }
-    }
-
-    fn note_terms(&mut self, connect: &Connect) {
-        let p = &connect.properties;
-        self.flow.terms.version = connect.version;
-        if let Some(limit) = p.maximum_packet_size {
-            self.flow.terms.max_packet_size = limit;
-        }
-        self.terms = ClientTerms {
-            keep_alive: connect.keep_alive,
-            receive_maximum: p.receive_maximum.unwrap_or(u16::MAX),
-            max_packet_size: p.maximum_packet_size,
-            topic_alias_maximum: p.topic_alias_maximum.unwrap_or(0),
-            session_expiry: p.session_expiry_interval.unwrap_or(0),
-            no_problem_information: p.request_problem_information == Some(false),
-            response_information: p.request_response_information == Some(true),
-            authentication_method: p.authentication_method.as_ref().map(MqttString::detach),
-            anonymous: connect.client_id.is_empty(),
-        };
-    }
-
-    fn check_publish(&self, publish: &Publish) -> Result<(), Violation> {
-        if publish.qos > self.config.maximum_qos {
-            return Err(Violation::QoSNotSupported { qos: publish.qos });
-        }
-        if publish.retain && !self.config.retain_available {
-            return Err(Violation::RetainNotSupported);
-        }
-        if !publish.properties.subscription_ids.is_empty() {
-            return Err(Violation::SubscriptionIdInPublish);
-        }
-        Ok(())
-    }
-
-    /// MQTT 3.1.1 has no way to say what is not supported beforehand: there the SUBACK refuses it.
-    fn check_subscribe(&self, subscribe: &Subscribe) -> Result<(), Violation> {
-        if !self.flow.terms.version.is_v5() {
-            return Ok(());
-        }
-        let config = &self.config;
-        if subscribe.properties.subscription_id.is_some() && !config.subscription_identifiers {
-            return Err(Violation::SubscriptionIdsNotSupported);
-        }
-        for subscription in &subscribe.subscriptions {
-            if subscription.filter.is_shared() && !config.shared_subscriptions {
-                return Err(Violation::SharedSubscriptionsNotSupported);
-            }
-            if subscription.filter.has_wildcards() && !config.wildcard_subscriptions {
-                return Err(Violation::WildcardSubscriptionsNotSupported);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_disconnect(&self, disconnect: &Disconnect) -> Result<(), Violation> {
-        use ReasonCode as R;
-        let reason = disconnect.reason;
-        if !matches!(
-            reason,
-            R::Success
-                | R::DisconnectWithWill
-                | R::UnspecifiedError
-                | R::MalformedPacket
-                | R::ProtocolError
-                | R::ImplementationSpecificError
-                | R::TopicNameInvalid
-                | R::ReceiveMaximumExceeded
-                | R::TopicAliasInvalid
-                | R::PacketTooLarge
-                | R::MessageRateTooHigh
-                | R::QuotaExceeded
-                | R::AdministrativeAction
-                | R::PayloadFormatInvalid
-        ) {
-            return Err(Violation::ForeignDisconnectReason { reason });
-        }
-        let expiry = disconnect.properties.session_expiry_interval.unwrap_or(0);
-        if expiry > 0 && self.terms.session_expiry == 0 {
-            return Err(Violation::SessionExpiryAfterZero);
-        }
-        Ok(())
-    }
-
-    /// [MQTT-4.12.0-5]: the method never changes, and without one there is no AUTH.
-    fn check_auth(&self, auth: &Auth) -> Result<(), Violation> {
-        let method = &self.terms.authentication_method;
-        if method.is_none() || auth.properties.authentication_method != *method {
-            return Err(Violation::AuthenticationMethod);
-        }
-        Ok(())
-    }
-
-    /// Lets the client in, with the session that it resumes or a new one, and writes the CONNACK. What the session
-    /// has unacknowledged is sent again. Only after [`Event::Connect`]; ignored otherwise.
-    ///
-    /// Properties that are `None` and follow from the [`Config`] are filled in. A session expiry interval in
-    /// `properties` takes the place of the client's, a server keep-alive replaces the client's keep-alive on MQTT 5.0.
-    pub fn accept(
-        &mut self,
-        now: Instant,
-        session: Session,
-        session_present: bool,
-        properties: ConnAckProperties,
-    ) {
-        if !matches!(self.state, State::Deciding(_)) {
-            return;
-        }
-        let version = self.flow.terms.version;
-        let config = self.config.clone();
-        let keep_alive = match properties.server_keep_alive {
-            Some(seconds) if version.is_v5() => seconds,
-            _ => self.terms.keep_alive,
-        };
-        if let Some(seconds) = properties.session_expiry_interval {
-            self.terms.session_expiry = seconds;
-        }
-        let properties = self.complete(properties);
-        let reason = ReasonCode::Success;
-        let mut connack = ConnAck {
-            session_present,
-            reason,
-            properties,
-        };
-        // Smaller than any CONNACK, or than the acknowledgements that follow: nothing could be said.
-        if !self.put_connack(&mut connack) {
-            self.close(Closed::Local(ReasonCode::PacketTooLarge));
-            return;
-        }
-        self.patience =
-            (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500));
-        self.state = State::Open;
-        self.last_packet = now;
-        let terms = Terms {
-            version,
-            window: config.max_in_flight.min(self.terms.receive_maximum).max(1),
-            receive_maximum: config.receive_maximum.max(1),
-            max_packet_size: self.terms.max_packet_size.unwrap_or(u32::MAX),
-            incoming_aliases: if version.is_v5() {
-                config.topic_alias_maximum
-            } else {
-                0
-            },
-            outgoing_aliases: config
-                .outgoing_topic_aliases
-                .min(self.terms.topic_alias_maximum),
-        };
-        self.flow.open(terms, session, now);
-    }
-
-    /// Fills in what follows from the configuration.
-    fn complete(&self, mut p: ConnAckProperties) -> ConnAckProperties {
-        let config = &self.config;
-        let unavailable = |available: bool| if available { None } else { Some(false) };
-        p.receive_maximum = p.receive_maximum.or(Some(config.receive_maximum.max(1)));
-        p.maximum_packet_size = p
-            .maximum_packet_size
-            .or(Some(config.max_packet_size.max(1)));
-        if config.topic_alias_maximum > 0 {
-            p.topic_alias_maximum = p.topic_alias_maximum.or(Some(config.topic_alias_maximum));
-        }
-        if config.maximum_qos != QoS::ExactlyOnce {
-            p.maximum_qos = Some(config.maximum_qos);
-        }
-        p.retain_available = p.retain_available.or(unavailable(config.retain_available));
-        p.wildcard_subscription_available = p
-            .wildcard_subscription_available
-            .or(unavailable(config.wildcard_subscriptions));
-        p.subscription_identifiers_available = p
-            .subscription_identifiers_available
-            .or(unavailable(config.subscription_identifiers));
-        p.shared_subscription_available = p
-            .shared_subscription_available
-            .or(unavailable(config.shared_subscriptions));
-        if !self.terms.response_information {
-            p.response_information = None; // [MQTT-3.1.2-28]
-        }
-        if !self.terms.anonymous {
-            p.assigned_client_identifier = None;
-        }
-        p.authentication_method = p
-            .authentication_method
-            .or_else(|| self.terms.authentication_method.clone()); // [MQTT-4.12.0-5]
-        p
-    }
-
-    /// Refuses the client with a reason of 0x80 or above and closes the connection. Only after [`Event::Connect`];
-    /// ignored otherwise. MQTT 3.1.1 gets the nearest return code.
-    pub fn reject(&mut self, reason: ReasonCode, properties: ConnAckProperties) {
-        if !matches!(self.state, State::Deciding(_)) {
-            return;
-        }
-        self.write_refusal(reason, properties);
-        self.close(Closed::Local(reason));
-    }
-
-    fn write_refusal(&mut self, reason: ReasonCode, properties: ConnAckProperties) {
-        let reason = told(reason, PacketType::ConnAck);
-        let mut connack = ConnAck {
-            session_present: false,
-            reason,
-            properties,
-        }; // [MQTT-3.2.2-6]
-        self.put_connack(&mut connack);
-    }
-
-    /// Writes the CONNACK, without text for people if it is too large with it (`[MQTT-3.2.2-19]`, `[MQTT-3.2.2-20]`).
-    fn put_connack(&mut self, connack: &mut ConnAck) -> bool {
-        let packet = Packet::ConnAck(Box::new(connack.clone()));
-        if self.flow.put(&packet) {
-            return true;
-        }
-        connack.properties.reason_string = None;
-        connack.properties.user_properties.clear();
-        self.flow.put(&Packet::ConnAck(Box::new(connack.clone())))
-    }
-
-    /// Sends an AUTH: a step of the handshake, or of a re-authentication that the client began (MQTT 5.0 §4.12).
-    /// Ignored where there is no authentication method.
-    pub fn authenticate(&mut self, reason: ReasonCode, mut properties: AuthProperties) {
-        let Some(method) = &self.terms.authentication_method else {
-            return;
-        };
-        if !matches!(self.state, State::Deciding(_) | State::Open) {
-            return;
-        }
-        properties.authentication_method = Some(method.clone());
-        self.flow
-            .put(&Packet::Auth(Box::new(Auth { reason, properties })));
-    }
-
     /// Sends a message. With QoS 1 and 2 it returns the packet identifier that a later [`Event::Acknowledged`] has;
     /// the message is part of the session until then.
     ///
@@ -621,24 +354,6 @@ impl Connection {
             _ => {}
         }
         self.close(Closed::Violation(violation));
-    }
-
-    /// The CONNECT was malformed. MQTT 3.1.1 wants an answer to an unknown level only (`[MQTT-3.1.2-2]`,
-    /// `[MQTT-3.1.4-1]` of 3.1.1); MQTT 5.0 may have one to everything (`[MQTT-3.1.4-2]`).
-    fn refuse_connect(&mut self, violation: &Violation) {
-        use crate::DecodeError as E;
-        if let Violation::Malformed(E::UnsupportedProtocolLevel { level }) = violation {
-            // Who asks for a later version is likelier to read a CONNACK of version 5.
-            let bytes: &[u8] = if *level > 5 {
-                &[0x20, 0x03, 0x00, 0x84, 0x00]
-            } else {
-                &[0x20, 0x02, 0x00, 0x01]
-            };
-            self.flow.outbox.encoder().extend_from_slice(bytes);
-        } else if self.intake.version() == Some(ProtocolVersion::V5) {
-            self.flow.terms.version = ProtocolVersion::V5;
-            self.write_refusal(violation.reason_code(), ConnAckProperties::default());
-        }
     }
 
     fn write_disconnect(&mut self, reason: ReasonCode, mut properties: DisconnectProperties) {
