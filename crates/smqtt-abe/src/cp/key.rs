@@ -152,14 +152,20 @@ impl AttributeKey {
             *rows = rows.mul(&elements.ct3[*i].to_jacobian().pow_coefficient(gamma));
         }
         let prepare = |point| Prepared::new(point).expect("decoded elements are not neutral");
-        let ct1 = prepare(&elements.ct1);
-        let ct2: Vec<Prepared> = elements.ct2.iter().map(prepare).collect();
         let sk3 = self.prepared.get_or_init(|| prepare(&self.sk3));
         let mut places = Zeroizing::new(Vec::with_capacity(2 + held.len()));
-        places.push(*self.sk1);
+        let mut points = Vec::with_capacity(1 + held.len());
         places.push(rows.inverse().to_affine());
-        places.extend(held.iter().map(|sum| sum.to_affine()));
-        let points = [&ct1, sk3].into_iter().chain(&ct2);
+        places.push(*self.sk1);
+        points.push(prepare(&elements.ct1));
+        for (sum, ct2) in held.iter().zip(&elements.ct2) {
+            // An occurrence of which no row is opened.
+            if !sum.is_neutral() {
+                places.push(sum.to_affine());
+                points.push(prepare(ct2));
+            }
+        }
+        let points = [sk3].into_iter().chain(&points);
         multi_pairing(&places.iter().zip(points).collect::<Vec<_>>())
     }
 

@@ -4,7 +4,8 @@ use blst::{
     BLST_ERROR, blst_fp_cneg, blst_hash_to_g1, blst_p1, blst_p1_add_or_double,
     blst_p1_add_or_double_affine, blst_p1_affine, blst_p1_affine_compress, blst_p1_affine_in_g1,
     blst_p1_affine_is_inf, blst_p1_cneg, blst_p1_double, blst_p1_from_affine, blst_p1_generator,
-    blst_p1_is_equal, blst_p1_mult, blst_p1_to_affine, blst_p1_uncompress, blst_p1s_to_affine,
+    blst_p1_is_equal, blst_p1_is_inf, blst_p1_mult, blst_p1_to_affine, blst_p1_uncompress,
+    blst_p1s_to_affine,
 };
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroize;
@@ -94,10 +95,9 @@ impl G1 {
     }
 
     /// Whether this is the neutral element.
-    #[cfg(test)]
     pub(crate) fn is_neutral(&self) -> bool {
         // SAFETY: see the module's head.
-        unsafe { blst::blst_p1_is_inf(&self.0) }
+        unsafe { blst_p1_is_inf(&self.0) }
     }
 
     /// Affine coordinates.

@@ -28,8 +28,8 @@ pub struct PolicyKey {
     /// In the order of the policy's leaves.
     sk1: Zeroizing<Vec<G1Affine>>,
     sk2: Zeroizing<Vec<G2Affine>>,
-    /// The lines of `sk2`, once they were needed.
-    prepared: OnceLock<Vec<Prepared>>,
+    /// The lines of each element of `sk2`, once they were needed.
+    prepared: Vec<OnceLock<Prepared>>,
 }
 
 impl PolicyKey {
@@ -40,13 +40,14 @@ impl PolicyKey {
         sk1: Vec<G1Affine>,
         sk2: Vec<G2Affine>,
     ) -> Self {
+        let prepared = sk2.iter().map(|_| OnceLock::new()).collect();
         Self {
             parameters,
             policy,
             rejection,
             sk1: Zeroizing::new(sk1),
             sk2: Zeroizing::new(sk2),
-            prepared: OnceLock::new(),
+            prepared,
         }
     }
 
@@ -129,13 +130,17 @@ impl PolicyKey {
         }
         let prepare = |point| Prepared::new(point).expect("decoded elements are not neutral");
         let ct1 = prepare(&elements.ct1);
-        let sk2 = self
-            .prepared
-            .get_or_init(|| self.sk2.iter().map(prepare).collect());
         let mut places = Zeroizing::new(Vec::with_capacity(1 + labels.len()));
+        let mut points = Vec::with_capacity(1 + labels.len());
         places.push(rows.to_affine());
-        places.extend(labels.iter().map(|label| label.inverse().to_affine()));
-        let points = [&ct1].into_iter().chain(sk2);
+        points.push(&ct1);
+        for ((label, sk2), prepared) in labels.iter().zip(&*self.sk2).zip(&self.prepared) {
+            // An occurrence of which no row is opened.
+            if !label.is_neutral() {
+                places.push(label.inverse().to_affine());
+                points.push(prepared.get_or_init(|| prepare(sk2)));
+            }
+        }
         multi_pairing(&places.iter().zip(points).collect::<Vec<_>>())
     }
 
