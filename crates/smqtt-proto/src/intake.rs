@@ -180,7 +180,9 @@ mod tests {
         intake.push(&mut stream);
         assert_eq!(intake.next(), Ok(Some(publish(1))));
         assert_eq!(intake.next(), Err(DecodeError::ReservedPacketType));
-        intake.push(&mut BytesMut::from(&[0xC0, 0x00][..]));
+        let mut more = BytesMut::from(&[0xC0, 0x00][..]);
+        intake.push(&mut more);
+        assert!(more.is_empty(), "the stream is lost");
         assert_eq!(
             intake.next(),
             Err(DecodeError::ReservedPacketType),

@@ -5,8 +5,8 @@ use smqtt_proto::packet::{
     UnsubscribeProperties,
 };
 use smqtt_proto::{
-    Closed, MqttString, Packet, PacketType, ProtocolVersion, QoS, ReasonCode, TopicFilter,
-    Violation, client, server,
+    Closed, Delivery, MqttString, Packet, PacketType, ProtocolVersion, QoS, ReasonCode,
+    TopicFilter, Violation, client, server,
 };
 
 use crate::pair::*;
@@ -224,6 +224,28 @@ fn identifiers_are_not_used_twice_at_a_time() {
         seen.insert(request.ok()),
         "requests have identifiers of their own"
     );
+}
+
+#[test]
+fn identifiers_are_used_again_while_one_message_stays_unacknowledged() {
+    let mut alone = Alone::open(ProtocolVersion::V3_1_1, server::Config::default());
+    let message = message("x", alone.now);
+    let publish = |alone: &mut Alone| {
+        let delivery = Delivery::new(QoS::AtLeastOnce);
+        alone
+            .server
+            .publish(alone.now, &message, delivery)
+            .expect("there is room")
+            .expect("an identifier")
+    };
+    let stays = publish(&mut alone);
+    for _ in 0..70_000 {
+        let next = publish(&mut alone);
+        assert!(next != stays && next.get() < 10, "the table stays small");
+        alone.feed(&[0x40, 2, 0, u8::try_from(next.get()).expect("below 10")]);
+        assert_eq!(alone.events().len(), 1);
+        alone.written();
+    }
 }
 
 fn subscriptions(filters: &[&str]) -> Vec<Subscription> {

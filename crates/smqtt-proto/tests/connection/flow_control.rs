@@ -1,7 +1,8 @@
 //! No more unacknowledged messages than the receiver takes (MQTT 5.0 §4.9).
 
+use smqtt_proto::packet::ConnAckProperties;
 use smqtt_proto::{
-    Closed, Delivery, ProtocolVersion, PublishError, QoS, ReasonCode, Violation, server,
+    Closed, Delivery, Packet, ProtocolVersion, PublishError, QoS, ReasonCode, Violation, server,
 };
 
 use crate::pair::*;
@@ -150,6 +151,62 @@ fn the_quota_begins_anew_with_each_connection() {
         pair.run();
     }
     assert!(pair.server.is_open(), "{:?}", pair.server_events);
+}
+
+/// A connection that resumes the session of one on which QoS 2 message 9 was received and not released.
+fn resumed(receive_maximum: u16) -> Alone {
+    let mut first = Alone::open(V5, narrow(receive_maximum));
+    first.feed(b"\x34\x06\x00\x01t\x00\x09\x00");
+    assert_eq!(first.events().len(), 1);
+    first.server.acknowledge(id(9), ReasonCode::Success);
+    first.server.handle_end_of_stream();
+    let session = first.server.take_session();
+    let mut second = Alone::new(narrow(receive_maximum));
+    second.feed(&bytes(&Packet::Connect(Box::new(options(V5).connect)), V5));
+    assert_eq!(second.events().len(), 1);
+    second
+        .server
+        .accept(second.now, session, true, ConnAckProperties::default());
+    second.written();
+    second
+}
+
+#[test]
+fn releasing_an_old_message_gives_back_no_place_that_it_did_not_take() {
+    let mut alone = resumed(2);
+    alone.feed(b"\x32\x06\x00\x01t\x00\x01\x00\x32\x06\x00\x01t\x00\x02\x00\x62\x02\x00\x09");
+    assert_eq!(alone.events().len(), 3);
+    alone.feed(b"\x32\x06\x00\x01t\x00\x03\x00");
+    let violation = Violation::ReceiveMaximumExceeded { limit: 2 };
+    assert_eq!(
+        alone.events(),
+        [server::Event::Closed(Closed::Violation(violation))]
+    );
+}
+
+#[test]
+fn a_repeated_message_takes_a_place_and_gives_it_back() {
+    let mut alone = resumed(1);
+    alone.feed(b"\x3C\x06\x00\x01t\x00\x09\x00");
+    assert!(alone.events().is_empty());
+    assert_eq!(alone.written(), b"\x50\x02\x00\x09");
+    alone.feed(b"\x62\x02\x00\x09\x32\x06\x00\x01t\x00\x01\x00");
+    let events = alone.events();
+    assert!(
+        matches!(
+            events[..],
+            [server::Event::Released { .. }, server::Event::Publish(_)]
+        ),
+        "{events:?}"
+    );
+    // While it is repeated and not released, there is no place for another.
+    let mut alone = resumed(1);
+    alone.feed(b"\x3C\x06\x00\x01t\x00\x09\x00\x32\x06\x00\x01t\x00\x01\x00");
+    let violation = Violation::ReceiveMaximumExceeded { limit: 1 };
+    assert_eq!(
+        alone.events(),
+        [server::Event::Closed(Closed::Violation(violation))]
+    );
 }
 
 /// MQTT 3.1.1 has no receive maximum: the stream waits instead, and nobody is disconnected.

@@ -126,6 +126,22 @@ fn a_client_keeps_to_what_the_server_takes() {
     assert_eq!(refused, Err(PublishError::RetainNotSupported));
 }
 
+/// [MQTT-3.3.4-6]
+#[test]
+fn a_client_sends_no_subscription_identifiers() {
+    let mut pair = Pair::connected(V5);
+    let message = message("x", pair.now);
+    let delivery = Delivery {
+        subscription_ids: [1][..].into(),
+        ..Delivery::default()
+    };
+    pair.client
+        .publish(pair.now, &message, delivery)
+        .expect("sent without them");
+    pair.run();
+    assert_eq!(pair.server_got(), ["x"]);
+}
+
 /// MQTT 5.0 §3.2.2.3.4, §3.2.2.3.5, §3.2.2.3.11 to §3.2.2.3.13
 #[test]
 fn a_client_that_asks_for_what_is_not_supported_is_disconnected() {

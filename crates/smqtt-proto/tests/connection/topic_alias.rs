@@ -143,6 +143,23 @@ fn an_alias_can_be_given_to_another_topic() {
     assert_eq!(topics, ["a", "a", "b", "b"]);
 }
 
+/// An alias lives as long as the connection: it must not keep the read buffer that it came in.
+#[test]
+fn an_alias_keeps_no_read_buffer() {
+    let mut alone = Alone::open(V5, server::Config::default());
+    let mut input = bytes::BytesMut::from(&b"\x30\x07\x00\x01a\x03\x23\x00\x05"[..]);
+    let buffer = input.as_ptr_range();
+    alone.server.handle_input(alone.now, &mut input);
+    let first = alone.events();
+    alone.feed(b"\x30\x06\x00\x00\x03\x23\x00\x05");
+    let second = alone.events();
+    let within = |events: &[server::Event]| match events {
+        [server::Event::Publish(publish)] => buffer.contains(&publish.topic.bytes().as_ptr()),
+        other => panic!("not a message: {other:?}"),
+    };
+    assert!(within(&first) && !within(&second));
+}
+
 /// [MQTT-3.3.2-9]; 0x94 for an alias above the maximum, 0x82 for one that stands for nothing.
 #[test]
 fn wrong_aliases_end_the_connection() {
