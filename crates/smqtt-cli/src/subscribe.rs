@@ -162,6 +162,17 @@ struct Deadline {
 }
 
 impl Deadline {
+    /// Whether it is time already.
+    fn passed(&self) -> Option<End> {
+        if self.interrupt.is_asked() {
+            return Some(End::Asked);
+        }
+        let over = self
+            .deadline
+            .is_some_and(|deadline| deadline <= Instant::now());
+        over.then_some(End::Time)
+    }
+
     async fn reached(&self) -> End {
         let over = async {
             match self.deadline {
@@ -220,8 +231,8 @@ impl Run<'_> {
             if self.options.count == Some(self.account.read()) {
                 return Ok(End::Enough);
             }
-            if self.deadline.interrupt.is_asked() {
-                return Ok(End::Asked);
+            if let Some(end) = self.deadline.passed() {
+                return Ok(end);
             }
         }
     }

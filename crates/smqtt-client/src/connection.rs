@@ -369,14 +369,15 @@ impl Connection {
             return Err(loss);
         }
         self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
-        let give_up = [
-            backoff.give_up.map(|limit| Instant::now() + limit),
-            self.closing,
-        ];
-        let give_up = give_up.into_iter().flatten().min();
+        let give_up = backoff.give_up.map(|limit| Instant::now() + limit);
         for attempt in 0u32.. {
             let wait = backoff.wait(attempt, &mut rand::rng());
             tokio::time::sleep(wait).await;
+            // Nobody is left: what is in flight gets its time, not for ever.
+            self.subscriptions.sweep(&mut self.receipts);
+            if self.commands.is_closed() && self.subscriptions.is_empty() {
+                self.start_closing();
+            }
             match self.dialler.dial(&mut session).await {
                 Ok(opened) => {
                     self.begin(opened);
@@ -385,7 +386,8 @@ impl Connection {
                 Err(error) if !error.is_transient() => return Err(Loss::of(&error)),
                 Err(error) => {
                     tracing::debug!(%error, attempt, "no connection yet");
-                    if give_up.is_some_and(|at| Instant::now() >= at) {
+                    let limits = [give_up, self.closing].into_iter().flatten();
+                    if limits.min().is_some_and(|at| Instant::now() >= at) {
                         return Err(Loss::new(format_args!("{loss}, and then {error}")));
                     }
                 }
