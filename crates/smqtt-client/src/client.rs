@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::Connection;
 use crate::inbox::Inbox;
-use crate::keys::Keys;
+use crate::keys::{ATTRIBUTE_KEY, Keys, damaged};
 use crate::topics::{announcements, subscribable};
 use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber};
 
@@ -84,10 +84,10 @@ impl Client {
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
         let PublisherOptions { policy, config } = options.into();
         let keys = &self.0.keys;
-        let epoch = keys.attribute_key.epoch().ok_or(Error::DamagedIdentity {
-            part: "attribute key",
-            reason: "it is of no epoch".to_owned(),
-        })?;
+        let epoch = keys
+            .attribute_key
+            .epoch()
+            .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
         let signer: Arc<dyn Signer> = Arc::clone(&self.0.identity) as _;
         let delivery = config.delivery;
         let sealer = Sealer::new(signer, keys.parameters.clone(), policy, epoch, config)

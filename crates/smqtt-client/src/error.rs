@@ -37,11 +37,11 @@ pub enum Error {
     /// The identity directory, or a part of it, is missing or unusable.
     #[error(transparent)]
     Identity(#[from] smqtt_pki::Error),
-    /// The identity's attribute key or parameters do not fit together.
-    #[error("the identity's {part} is damaged ({reason}): enrol the device again")]
+    /// A file of the identity is not what belongs there.
+    #[error("{} is damaged: {reason}; restore it or enrol the device again", .file.display())]
     DamagedIdentity {
-        /// `attribute key` or `parameters`.
-        part: &'static str,
+        /// The file.
+        file: std::path::PathBuf,
         /// What is wrong with it.
         reason: String,
     },

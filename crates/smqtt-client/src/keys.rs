@@ -6,6 +6,9 @@ use smqtt_policy::AttributeSet;
 
 use crate::Error;
 
+/// The file of the attribute key.
+pub(crate) const ATTRIBUTE_KEY: &str = "attribute.key";
+
 /// The ABE parts of an identity, decoded and checked.
 pub(crate) struct Keys {
     pub(crate) parameters: cp::PublicParameters,
@@ -14,18 +17,15 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn of(identity: &Identity) -> Result<Self, Error> {
-        let damaged = |part: &'static str, reason: &dyn std::fmt::Display| Error::DamagedIdentity {
-            part,
-            reason: reason.to_string(),
-        };
         if identity.suite() != smqtt_abe::Suite::FabeoCpBls12381 as u8 {
             return Err(damaged(
-                "suite",
-                &format_args!("{} is not known to this program", identity.suite()),
+                identity,
+                "identity.toml",
+                &format_args!("suite {} is not known to this program", identity.suite()),
             ));
         }
         let parameters = cp::PublicParameters::from_bytes(identity.parameters())
-            .map_err(|error| damaged("parameters", &error))?;
+            .map_err(|error| damaged(identity, "parameters.cbor", &error))?;
         let attribute_key = decoded(identity, &parameters)?;
         Ok(Self {
             parameters,
@@ -42,16 +42,19 @@ impl Keys {
     }
 }
 
+pub(crate) fn damaged(identity: &Identity, file: &str, reason: &dyn std::fmt::Display) -> Error {
+    Error::DamagedIdentity {
+        file: identity.directory().join(file),
+        reason: reason.to_string(),
+    }
+}
+
 fn decoded(
     identity: &Identity,
     parameters: &cp::PublicParameters,
 ) -> Result<cp::AttributeKey, Error> {
-    cp::AttributeKey::from_bytes(identity.attribute_key(), parameters).map_err(|error| {
-        Error::DamagedIdentity {
-            part: "attribute key",
-            reason: error.to_string(),
-        }
-    })
+    cp::AttributeKey::from_bytes(identity.attribute_key(), parameters)
+        .map_err(|error| damaged(identity, ATTRIBUTE_KEY, &error))
 }
 
 /// The attributes that an identity's device holds, with the epoch of its attribute key.
