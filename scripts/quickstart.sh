@@ -26,6 +26,9 @@ for arg in "$@"; do
   esac
 done
 
+# What is kept stays up when the terminal closes.
+if [ "$keep" = yes ]; then trap '' HUP; fi
+
 # ---------------------------------------------------------------- what is shown
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' off=$'\e[0m'; live=yes
@@ -193,7 +196,7 @@ for reader in "${readers[@]}"; do
 done
 
 step "What the broker sees of one reading"
-# The first message is the key frame and its sealed reading as the broker relays them.
+# The first sealed reading as the broker relayed it to one who may not read it.
 od -An -v -tx1 -w32 "$dir/raw.bin" | head -n 4 | sed 's/^ /  /'
 note "… $(wc -c <"$dir/raw.bin" | tr -d ' ') bytes; the reader sees: $(head -n 1 "$dir/technician.out")"
 
