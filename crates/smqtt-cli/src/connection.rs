@@ -31,9 +31,14 @@ pub(crate) struct Connection {
     )]
     identity: PathBuf,
 
-    /// The broker, instead of the one that the identity names: mqtts://HOST[:PORT] or
-    /// mqtt://HOST[:PORT]
-    #[arg(long, value_name = "URL", env = "SMQTT_BROKER", hide_env_values = true)]
+    // Not as a doc comment: rustdoc would take [:PORT] for a link.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SMQTT_BROKER",
+        hide_env_values = true,
+        help = "The broker, instead of the one that the identity names: mqtts://HOST[:PORT] or mqtt://HOST[:PORT]"
+    )]
     broker: Option<String>,
 
     /// The MQTT version to speak
