@@ -17,11 +17,11 @@
 //!
 //! ```
 //! # use rand::SeedableRng;
-//! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(7); // use a generator seeded by the system
 //! use smqtt_abe::kp;
 //! use smqtt_policy::{AttributeSet, Epoch, Policy};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(7); // use a generator seeded by the system
 //! let (master, parameters) = kp::setup(&mut rng);
 //! let epoch = Epoch::new(1);
 //! let policy: Policy = "type = temperature and topic matches house/+/temperature".parse()?;
