@@ -15,6 +15,13 @@ dir=$root/keys/quickstart
 data=$root/tests/data/ambient_temperature_system_failure.csv
 policy='(role = technician and site = berlin) or role = auditor'
 topic=building/7/temperature
+readers=(technician auditor visitor)
+declare -A attributes=(
+  [sensor]='type = thermometer'
+  [technician]='role = technician, site = berlin'
+  [auditor]='role = auditor'
+  [visitor]='role = visitor, site = berlin'
+)
 keep=no
 
 usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
@@ -127,18 +134,15 @@ authority=$(wait_for_line "$dir/log/authority.log" 'listening on https://' "$aut
 note "authority  $authority  CA $fingerprint"
 note "broker     $broker"
 
-enrol() { # NAME ATTRIBUTES
+enrol() { # NAME
   local token
-  token=$("$bin/smqtt-authority" device add "$1" --dir "$dir/authority" --attributes "$2" 2>"$dir/log/add-$1.log") \
+  token=$("$bin/smqtt-authority" device add "$1" --dir "$dir/authority" --attributes "${attributes[$1]}" 2>"$dir/log/add-$1.log") \
     || die "device $1 was not registered; see keys/quickstart/log/add-$1.log"
   "$bin/smqtt" enroll --authority "$authority" --ca-fingerprint "$fingerprint" --token "$token" --out "$dir/$1" \
     >"$dir/log/enroll-$1.log" 2>&1 || die "device $1 was not enrolled; see keys/quickstart/log/enroll-$1.log"
-  note "$(printf '%-11s %s' "$1" "$2")"
+  note "$(printf '%-11s %s' "$1" "${attributes[$1]}")"
 }
-enrol sensor     'type = thermometer'
-enrol technician 'role = technician, site = berlin'
-enrol auditor    'role = auditor'
-enrol visitor    'role = visitor, site = berlin'
+for device in sensor "${readers[@]}"; do enrol "$device"; done
 
 # ---------------------------------------------------------------- publish and read
 
@@ -146,7 +150,6 @@ readings=$dir/readings.csv
 tail -n +2 "$data" | tr -d '\r' >"$readings"
 total=$(lines "$readings")
 
-readers=(technician auditor visitor)
 declare -A reader_pid
 for reader in "${readers[@]}"; do
   "$bin/smqtt" sub -i "$dir/$reader" -t "$topic" >"$dir/$reader.out" 2>"$dir/log/$reader.log" &
@@ -166,11 +169,13 @@ publishing=$SECONDS
 sensor_pid=$!; pids+=("$sensor_pid")
 
 table() {
+  local reader
   printf '  %-12s %-34s %9s\n' device attributes 'can read'
-  printf '  %-12s %-34s %9s\n' technician 'role = technician, site = berlin' "$(lines "$dir/technician.out")"
-  printf '  %-12s %-34s %9s\n' auditor 'role = auditor' "$(lines "$dir/auditor.out")"
-  printf '  %-12s %-34s %9s\n' visitor 'role = visitor, site = berlin' "$(lines "$dir/visitor.out")"
+  for reader in "${readers[@]}"; do
+    printf '  %-12s %-34s %9s\n' "$reader" "${attributes[$reader]}" "$(lines "$dir/$reader.out")"
+  done
 }
+table_again() { printf '\e[%dA' $((1 + ${#readers[@]})); table; }
 finished() {
   ! kill -0 "$sensor_pid" 2>/dev/null \
     && [ "$(lines "$dir/technician.out")" -ge "$total" ] && [ "$(lines "$dir/auditor.out")" -ge "$total" ]
@@ -181,11 +186,10 @@ until finished; do
   [ "$SECONDS" -lt "$deadline" ] || break
   kill -0 "$broker_pid" 2>/dev/null || die "the broker stopped; see keys/quickstart/log/broker.log"
   sleep 0.2
-  if [ "$live" = yes ]; then printf '\e[4A'; table; fi
+  if [ "$live" = yes ]; then table_again; fi
 done
 wait "$sensor_pid" || die "the sensor could not publish; see keys/quickstart/log/sensor.log"
-if [ "$live" = yes ]; then printf '\e[4A'; fi
-table
+if [ "$live" = yes ]; then table_again; else table; fi
 took=$((SECONDS - publishing))
 
 wait "$raw_pid" || die "no message reached the raw subscriber; see keys/quickstart/log/raw.log"
