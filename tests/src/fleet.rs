@@ -185,14 +185,8 @@ impl Fleet {
     /// An authority, and this project's broker over TLS with client certificates.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(&[])
-    }
-
-    /// The same, with more arguments for the broker.
-    #[must_use]
-    pub fn start_with(broker_arguments: &[&str]) -> Self {
         let authority = Authority::init();
-        let broker = broker(&authority, broker_arguments);
+        let broker = broker(&authority);
         Self::with_broker(authority, broker)
     }
 
@@ -239,7 +233,7 @@ impl Fleet {
 
 /// Starts this project's broker over TLS with client certificates of `authority`.
 #[must_use]
-pub fn broker(authority: &Authority, more: &[&str]) -> Service {
+pub fn broker(authority: &Authority) -> Service {
     let tls = authority.issue_server("broker");
     let mut command = program("smqtt-broker");
     command
@@ -251,8 +245,7 @@ pub fn broker(authority: &Authority, more: &[&str]) -> Service {
         .arg("--tls-client-ca")
         .arg(tls.join("ca.crt"))
         .arg("--data-dir")
-        .arg(authority.root().join("broker-data"))
-        .args(more);
+        .arg(authority.root().join("broker-data"));
     Service::start(&mut command, "mqtts://")
 }
 

@@ -42,6 +42,14 @@ pub fn client(name: &str, identity: &Path, port: u16, version: &str) -> Command 
     command
 }
 
+/// Starts a `mosquitto_sub` from [`client`] and waits until it has said that its subscription stands.
+#[must_use]
+pub fn subscribed(mut client: Command) -> Running {
+    let running = Running::start(client.arg("-d"));
+    running.wait_for_stdout("Subscribed (mid:");
+    running
+}
+
 /// Stock mosquitto over TLS that demands client certificates of `authority`.
 ///
 /// # Panics

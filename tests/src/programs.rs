@@ -154,15 +154,20 @@ impl Stream {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `found` finds something in what has come so far, or the stream has ended, or `deadline`.
+    /// Waits until `found` finds something in the complete lines that have come so far, or the stream has ended, or `deadline`.
     fn wait_until<T>(
         &self,
         deadline: Instant,
-        mut found: impl FnMut(&[u8]) -> Option<T>,
+        mut found: impl FnMut(&str) -> Option<T>,
     ) -> Option<T> {
         let mut output = self.lock();
         loop {
-            if let Some(value) = found(&output.bytes) {
+            let complete = output
+                .bytes
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |end| end + 1);
+            if let Some(value) = found(&String::from_utf8_lossy(&output.bytes[..complete])) {
                 return Some(value);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -245,10 +250,8 @@ impl Running {
     }
 
     fn wait_for(&self, stream: &Stream, needle: &str) -> String {
-        let line = stream.wait_until(Instant::now() + PATIENCE, |bytes| {
-            let end = bytes.iter().rposition(|byte| *byte == b'\n')?;
-            String::from_utf8_lossy(&bytes[..end])
-                .lines()
+        let line = stream.wait_until(Instant::now() + PATIENCE, |text| {
+            text.lines()
                 .find(|line| line.contains(needle))
                 .map(str::to_owned)
         });
@@ -262,34 +265,10 @@ impl Running {
         })
     }
 
-    /// Waits until standard output holds `count` lines, and returns them.
-    ///
-    /// # Panics
-    /// If the program ends, or [`PATIENCE`] does, before that.
-    pub fn wait_for_lines(&self, count: usize) -> Vec<String> {
-        let lines = self.stdout.wait_until(Instant::now() + PATIENCE, |bytes| {
-            let complete = bytes.iter().filter(|byte| **byte == b'\n').count();
-            (complete >= count).then(|| {
-                String::from_utf8_lossy(bytes)
-                    .lines()
-                    .map(str::to_owned)
-                    .collect()
-            })
-        });
-        lines.unwrap_or_else(|| {
-            panic!(
-                "{} did not print {count} lines\n--- stdout\n{}\n--- stderr\n{}",
-                self.what,
-                String::from_utf8_lossy(&self.stdout.lock().bytes),
-                String::from_utf8_lossy(&self.stderr.lock().bytes)
-            )
-        })
-    }
-
-    /// What it has printed on standard output so far.
-    #[must_use]
-    pub fn stdout_so_far(&self) -> Vec<u8> {
-        self.stdout.lock().bytes.clone()
+    /// What `found` finds in the complete lines of standard output, once it finds something; `None` if the program
+    /// ends, or [`PATIENCE`] does, before that.
+    pub fn watch_stdout<T>(&self, found: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        self.stdout.wait_until(Instant::now() + PATIENCE, found)
     }
 
     /// What it has printed on standard error so far.

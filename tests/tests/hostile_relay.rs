@@ -68,12 +68,8 @@ impl Scene {
             &["-l", "--broker", &self.relay_url],
         );
         let _ = run_with_input(&mut put, lines.as_bytes()).success();
-        let deadline = std::time::Instant::now() + smqtt_tests::programs::PATIENCE;
-        while !until(&String::from_utf8_lossy(&reader.stdout_so_far()))
-            && std::time::Instant::now() < deadline
-        {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        // Where it never comes, the outcome's assertions say what is missing.
+        let _ = reader.watch_stdout(|stdout| until(stdout).then_some(()));
         let finished = reader.interrupt().success();
         Outcome::read(&finished.text(), finished.stderr)
     }

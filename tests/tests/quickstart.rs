@@ -6,10 +6,7 @@ use smqtt_tests::programs::{Finished, directory, repository, run};
 
 /// The script works on `keys/quickstart/` of the tree that it stands in, so it runs in a copy: a person's own
 /// quickstart may be up.
-fn quickstart(
-    arguments: &[&str],
-    data: impl Fn(String) -> String,
-) -> (tempfile::TempDir, Finished) {
+fn quickstart(data: impl Fn(String) -> String) -> (tempfile::TempDir, Finished) {
     let tree = tempfile::Builder::new()
         .prefix("smqtt-quickstart-")
         .tempdir()
@@ -30,7 +27,6 @@ fn quickstart(
     let mut command = Command::new("bash");
     command
         .arg(tree.path().join("scripts/quickstart.sh"))
-        .args(arguments)
         .env("SMQTT_BIN_DIR", directory());
     let finished = run(&mut command);
     (tree, finished)
@@ -50,7 +46,7 @@ fn left_running(tree: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn quickstart_reads_7267_of_7267_twice_and_none_for_the_visitor() {
-    let (tree, finished) = quickstart(&[], |readings| readings);
+    let (tree, finished) = quickstart(|readings| readings);
     let finished = finished.success();
     let text = finished.text();
     let figure = |label: &str| {
@@ -78,7 +74,7 @@ fn quickstart_reads_7267_of_7267_twice_and_none_for_the_visitor() {
 #[test]
 fn quickstart_fails_when_a_number_is_wrong() {
     // One reading fewer than it has to count: the run itself is fine, its number is not.
-    let (tree, finished) = quickstart(&[], |readings| {
+    let (tree, finished) = quickstart(|readings| {
         let shorter: Vec<&str> = readings.lines().take(7267).collect();
         shorter.join("\n") + "\n"
     });

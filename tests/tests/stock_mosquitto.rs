@@ -79,9 +79,8 @@ fn with_mosquitto_a_sealed_message_costs_at_most_40_bytes_on_the_wire() {
     let observer = fleet.enrol("observer", "role = observer");
     // %l: the payload's length as a client of another project counts it.
     let mut sub = mosquitto::client("mosquitto_sub", &observer, fleet.broker.port(), "mqttv5");
-    sub.args(["-t", "sizes", "-q", "1", "-F", "length=%l", "-d"]);
-    let sub = smqtt_tests::programs::Running::start(&mut sub);
-    sub.wait_for_stdout("Subscribed (mid:");
+    sub.args(["-t", "sizes", "-q", "1", "-F", "length=%l"]);
+    let sub = mosquitto::subscribed(sub);
 
     // Sizes around every step of the length encodings, and enough of them that the sequence number takes two bytes.
     let sizes: Vec<usize> = [0, 1, 7, 8, 23, 24, 64, 239, 240, 255, 256, 1024, 65_000]
@@ -95,18 +94,14 @@ fn with_mosquitto_a_sealed_message_costs_at_most_40_bytes_on_the_wire() {
     );
     let _ = published.success();
 
-    sub.wait_for_stdout(&format!("length={}", 65_000 + 39)[..10]);
-    let lengths = loop {
-        let text = String::from_utf8_lossy(&sub.stdout_so_far()).into_owned();
-        let lengths: Vec<usize> = text
+    let lengths = sub.watch_stdout(|stdout| {
+        let lengths: Vec<usize> = stdout
             .lines()
             .filter_map(|line| line.strip_prefix("length=")?.parse().ok())
             .collect();
-        if lengths.len() >= sizes.len() {
-            break lengths;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
+        (lengths.len() >= sizes.len()).then_some(lengths)
+    });
+    let lengths = lengths.expect("mosquitto_sub receives every message");
     assert_eq!(lengths.len(), sizes.len());
     let overheads: Vec<usize> = lengths
         .iter()

@@ -4,15 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use smqtt_tests::fleet::{Fleet, publish, subscribe};
-use smqtt_tests::mosquitto::{client, command};
-use smqtt_tests::programs::{Running, repository, run, run_with_input};
-
-/// Waits until `mosquitto_sub -d` has said that its subscription stands.
-fn subscribed(mut sub: Command) -> Running {
-    let running = Running::start(sub.arg("-d"));
-    running.wait_for_stdout("Subscribed (mid:");
-    running
-}
+use smqtt_tests::mosquitto::{client, command, subscribed};
+use smqtt_tests::programs::{repository, run, run_with_input};
 
 fn both_versions(check: impl Fn(&str)) {
     for version in ["mqttv311", "mqttv5"] {
