@@ -57,8 +57,8 @@ mod worker;
 
 pub use broker::Broker;
 pub use config::{
-    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, QueueFull, RetainedLimits,
-    Scheme, SessionLimits, Sys, Tls,
+    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, Protocol, QueueFull,
+    RetainedLimits, Scheme, SessionLimits, Sys, Tls,
 };
 pub use error::Error;
 pub use session::SessionRef;

@@ -132,3 +132,20 @@ fn no_more_than_the_allowed_connections_are_open() {
             .then(|| third.try_receive())?
     });
 }
+
+#[test]
+fn a_server_that_has_moved_says_where_to() {
+    let broker = Broker::configured(
+        "[protocol]\nserver_reference = \"other.example:8883\"\nserver_moved = true\n",
+    );
+    let mut five = Client::raw(broker.port(), ProtocolVersion::V5);
+    let connack = five.handshake(Options::v5("five"));
+    assert_eq!(connack.reason, ReasonCode::ServerMoved);
+    let reference = connack.properties.server_reference.expect("a reference");
+    assert_eq!(reference.as_str(), "other.example:8883");
+    five.expect_closed();
+    let mut three = Client::raw(broker.port(), ProtocolVersion::V3_1_1);
+    let connack = three.handshake(Options::v3("three"));
+    assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
+    three.expect_closed();
+}

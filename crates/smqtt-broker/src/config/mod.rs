@@ -5,9 +5,11 @@
 mod cli;
 mod file;
 mod listen;
+mod protocol;
 
 pub use cli::Cli;
 pub use listen::{ListenUrl, Scheme};
+pub use protocol::Protocol;
 
 use std::path::PathBuf;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub session: SessionLimits,
     /// Bounds on the retained store.
     pub retained: RetainedLimits,
+    /// Optional features of the protocol.
+    pub protocol: Protocol,
     /// The `$SYS` topics.
     pub sys: Sys,
     /// The diagnostic capture of all traffic after TLS.
@@ -275,6 +279,7 @@ impl Config {
         for listener in &self.listeners {
             self.validate_listener(listener)?;
         }
+        self.protocol.validate().map_err(Error::Config)?;
         let at_least_one = [
             ("limits.connections", self.limits.connections as u64),
             (

@@ -38,11 +38,10 @@ impl Worker {
                 },
             )),
             Err((reason, detail)) => {
+                let properties = self.refusal_properties(reason);
                 let connection = &mut self.connections[slot];
                 let peer = connection.peer;
-                connection
-                    .protocol
-                    .reject(reason, ConnAckProperties::default());
+                connection.protocol.reject(reason, properties);
                 self.counters().peer_errors.add(1);
                 if let Some(suppressed) = self.log_limit.admit("refused", pass.now) {
                     tracing::warn!(%peer, suppressed, "refused a client: {detail}");
@@ -61,6 +60,9 @@ impl Worker {
         slot: usize,
         connect: &Connect,
     ) -> Result<(usize, Arc<str>, bool, Identity), (ReasonCode, String)> {
+        if let Some(refusal) = self.turns_everyone_away() {
+            return Err(refusal);
+        }
         let identity = identify(&self.connections[slot])?;
         // [MQTT-4.12.0-1]: there is no extended authentication.
         if connect.properties.authentication_method.is_some() {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use smqtt_proto::packet::{MessageProperties, Publish, PublishProperties, Will};
+use smqtt_proto::packet::{
+    DisconnectProperties, MessageProperties, Publish, PublishProperties, Will,
+};
 use smqtt_proto::{Closed, Message, ReasonCode};
 
 use super::deliver::Source;
@@ -34,6 +36,31 @@ impl Worker {
         connection.phase = Phase::Dead;
         connection.protocol.outbox().clear();
         connection.wake();
+    }
+
+    /// Ends a connection from this side.
+    pub(super) fn disconnect(&mut self, slot: usize, reason: ReasonCode, pass: &mut Pass<'_>) {
+        self.disconnect_with(slot, reason, DisconnectProperties::default(), pass);
+    }
+
+    /// Ends a connection from this side, and tells an MQTT 5 client more than the reason: in a
+    /// DISCONNECT, or in the CONNACK of a client that has none yet. An MQTT 3.1.1 client sees its
+    /// connection close.
+    pub(super) fn disconnect_with(
+        &mut self,
+        slot: usize,
+        reason: ReasonCode,
+        properties: DisconnectProperties,
+        pass: &mut Pass<'_>,
+    ) {
+        self.connections[slot]
+            .protocol
+            .disconnect(reason, properties);
+        while let Some(event) = self.connections[slot].protocol.poll_event() {
+            if let smqtt_proto::server::Event::Closed(closed) = event {
+                self.on_closed(slot, &closed, pass);
+            }
+        }
     }
 
     /// The protocol has ended: the session goes its own way, the socket gets its last bytes.

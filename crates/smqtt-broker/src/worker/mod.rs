@@ -10,6 +10,7 @@ mod deliver;
 mod ending;
 mod publish;
 mod read;
+mod redirect;
 mod subscribe;
 mod sys;
 mod timers;

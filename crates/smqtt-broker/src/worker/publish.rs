@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use smqtt_proto::packet::{DisconnectProperties, Publish};
+use smqtt_proto::packet::Publish;
 use smqtt_proto::{Message, PacketId, ProtocolVersion, ReasonCode};
 
 use super::deliver::Source;
@@ -109,17 +109,5 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Ends a connection from this side.
-    pub(super) fn disconnect(&mut self, slot: usize, reason: ReasonCode, pass: &mut Pass<'_>) {
-        self.connections[slot]
-            .protocol
-            .disconnect(reason, DisconnectProperties::default());
-        while let Some(event) = self.connections[slot].protocol.poll_event() {
-            if let smqtt_proto::server::Event::Closed(closed) = event {
-                self.on_closed(slot, &closed, pass);
-            }
-        }
     }
 }

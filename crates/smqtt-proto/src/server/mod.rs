@@ -336,7 +336,13 @@ impl Connection {
         match self.state {
             State::Open => self.write_disconnect(reason, properties),
             State::Deciding(_) if reason.is_error() => {
-                self.write_refusal(reason, ConnAckProperties::default());
+                let properties = ConnAckProperties {
+                    reason_string: properties.reason_string,
+                    user_properties: properties.user_properties,
+                    server_reference: properties.server_reference,
+                    ..ConnAckProperties::default()
+                };
+                self.write_refusal(reason, properties);
             }
             _ => {}
         }

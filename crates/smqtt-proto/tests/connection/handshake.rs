@@ -419,4 +419,16 @@ fn an_end_before_the_decision_is_told_by_connack() {
         .server
         .disconnect(ReasonCode::ServerBusy, DisconnectProperties::default());
     assert_eq!(alone.written(), b"\x20\x03\x00\x89\x00");
+
+    let mut alone = Alone::new(server::Config::default());
+    alone.feed(&bytes(&Packet::Connect(Box::new(options(V5).connect)), V5));
+    alone.events();
+    let properties = DisconnectProperties {
+        server_reference: Some(MqttString::new("b:1").expect("a string")),
+        ..DisconnectProperties::default()
+    };
+    alone
+        .server
+        .disconnect(ReasonCode::UseAnotherServer, properties);
+    assert_eq!(alone.written(), b"\x20\x09\x00\x9C\x06\x1C\x00\x03b:1");
 }

@@ -1,0 +1,50 @@
+//! Sending clients to another server (MQTT 5.0 §4.11).
+
+use smqtt_proto::packet::{ConnAckProperties, DisconnectProperties};
+use smqtt_proto::{MqttString, ReasonCode};
+
+use super::{Pass, Worker};
+
+impl Worker {
+    /// Why every client that connects is turned away, if so.
+    pub(super) fn turns_everyone_away(&self) -> Option<(ReasonCode, String)> {
+        self.shared.config.protocol.server_moved.then(|| {
+            (
+                ReasonCode::ServerMoved,
+                "this server has moved: see protocol.server_moved".to_owned(),
+            )
+        })
+    }
+
+    /// What a CONNACK that refuses a client for `reason` says beside the reason: where to go instead
+    /// `[MQTT-4.11.0-1]`.
+    pub(super) fn refusal_properties(&self, reason: ReasonCode) -> ConnAckProperties {
+        ConnAckProperties {
+            server_reference: self.reference_for(reason),
+            ..ConnAckProperties::default()
+        }
+    }
+
+    /// Sends a client away: to the configured server, or, if there is none, to one that it knows.
+    /// An MQTT 3.1.1 client sees its connection close.
+    #[expect(dead_code, reason = "a drained broker sends its clients away with it")]
+    pub(super) fn redirect(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        let reason = ReasonCode::UseAnotherServer;
+        let properties = DisconnectProperties {
+            server_reference: self.reference_for(reason),
+            ..DisconnectProperties::default()
+        };
+        self.disconnect_with(slot, reason, properties, pass);
+    }
+
+    fn reference_for(&self, reason: ReasonCode) -> Option<MqttString> {
+        if !matches!(
+            reason,
+            ReasonCode::UseAnotherServer | ReasonCode::ServerMoved
+        ) {
+            return None;
+        }
+        let reference = self.shared.config.protocol.server_reference.as_deref()?;
+        MqttString::new(reference).ok()
+    }
+}
