@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::RwLock;
-use smqtt_proto::{QoS, server};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::capture::CaptureFile;
 use crate::config::{Config, ListenUrl};
 use crate::counters::Counters;
+use crate::current::Current;
 use crate::data_dir::DataDir;
 use crate::directory::Directory;
 use crate::listening::listen;
@@ -21,7 +21,7 @@ use crate::mailbox::Mailbox;
 use crate::retained::RetainedStore;
 use crate::shared::{ListenerState, Mail, Shared};
 use crate::trie::Trie;
-use crate::{Error, tls, worker};
+use crate::{Error, worker};
 
 /// A broker that listens and serves, on threads of its own, until [`Broker::stop`].
 ///
@@ -35,6 +35,13 @@ pub struct Broker {
     _data_dir: Option<DataDir>,
 }
 
+/// What came of [`Broker::reload`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys whose new values are not in force, because they cannot change while the broker runs.
+    pub needs_restart: Vec<&'static str>,
+}
+
 impl Broker {
     /// Starts a broker. When this returns, its listeners accept.
     ///
@@ -42,8 +49,8 @@ impl Broker {
     /// [`Error`]: the configuration does not validate, a file or directory is unusable, or an
     /// address can't be listened on. Nothing is left running then.
     pub fn start(config: Config) -> Result<Broker, Error> {
-        config.validate()?;
-        let listeners = tls::prepare(&config)?;
+        let current = Current::load(config)?;
+        let config = &current.config;
         let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
         let capture = match &config.capture.file {
             None => None,
@@ -63,20 +70,20 @@ impl Broker {
         let mut sockets: Vec<Vec<(std::net::TcpListener, Arc<ListenerState>)>> =
             (0..count).map(|_| Vec::new()).collect();
         let mut urls = Vec::new();
-        for listener in listeners {
+        for (index, listener) in config.listeners.iter().enumerate() {
             let bound = listen(listener.url.address(), count)?;
             let address = bound[0].local_addr().map_err(|source| Error::System {
                 what: "a listener",
                 source,
             })?;
-            let listener = Arc::new(listener.bound_to(address));
-            urls.push(listener.url);
+            let url = ListenUrl::new(listener.url.scheme(), address);
+            let listener = Arc::new(ListenerState { index, url });
+            urls.push(url);
             for (worker, socket) in sockets.iter_mut().zip(bound) {
                 worker.push((socket, listener.clone()));
             }
         }
         let shared = Arc::new(Shared {
-            protocol: Arc::new(protocol_config(&config)),
             trie: RwLock::new(Trie::default()),
             trie_version: AtomicU64::new(0),
             retained: RwLock::new(RetainedStore::new(
@@ -89,7 +96,7 @@ impl Broker {
             connections: AtomicUsize::new(0),
             capture,
             started: Instant::now(),
-            config,
+            current: RwLock::new(Arc::new(current)),
         });
         let mut broker = Broker {
             shared,
@@ -113,8 +120,20 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn check(config: &Config) -> Result<(), Error> {
+        Current::load(config.clone()).map(drop)
+    }
+
+    /// Puts another configuration in force, without ending a connection that it still admits: limits
+    /// and rules at once, TLS files for handshakes that begin from now on. All files that it names
+    /// are read again, so the same configuration reloads what has changed in them.
+    ///
+    /// # Errors
+    /// [`Error`], as [`Broker::check`]: then everything stays as it was.
+    pub fn reload(&self, mut config: Config) -> Result<Reloaded, Error> {
         config.validate()?;
-        tls::prepare(config).map(drop)
+        let needs_restart = config.keep_fixed(&self.shared.current().config);
+        self.shared.put_in_force(Current::load(config)?);
+        Ok(Reloaded { needs_restart })
     }
 
     /// Where it listens, with the ports that were free.
@@ -209,21 +228,5 @@ struct EndNotice(Arc<Notify>);
 impl Drop for EndNotice {
     fn drop(&mut self) {
         self.0.notify_one();
-    }
-}
-
-fn protocol_config(config: &Config) -> server::Config {
-    server::Config {
-        max_packet_size: u32::try_from(config.limits.max_packet_bytes).unwrap_or(u32::MAX),
-        receive_maximum: config.session.receive_maximum,
-        max_in_flight: config.session.max_in_flight,
-        topic_alias_maximum: config.session.topic_alias_maximum,
-        outgoing_topic_aliases: config.session.topic_alias_maximum,
-        maximum_qos: QoS::ExactlyOnce,
-        retain_available: true,
-        wildcard_subscriptions: true,
-        subscription_identifiers: true,
-        shared_subscriptions: false,
-        handshake_timeout: Duration::from_secs(config.limits.connect_timeout_seconds),
     }
 }

@@ -33,11 +33,13 @@
 //! timers is a thin loop around them.
 #![forbid(unsafe_code)]
 
+mod access;
 mod broker;
 mod capture;
 mod config;
 mod connection;
 mod counters;
+mod current;
 mod data_dir;
 mod directory;
 mod error;
@@ -55,7 +57,7 @@ mod transport;
 pub mod trie;
 mod worker;
 
-pub use broker::Broker;
+pub use broker::{Broker, Reloaded};
 pub use config::{
     Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, Protocol, QueueFull,
     RetainedLimits, Scheme, SessionLimits, Sys, Tls,

@@ -34,6 +34,12 @@ const SEPARATOR: u8 = 0;
 const BEHIND_SEPARATOR: u8 = 1;
 
 impl RetainedStore {
+    /// Changes the bounds. What is there stays, even if it is more than they allow now.
+    pub(crate) fn set_limits(&mut self, max_messages: usize, max_bytes: usize) {
+        self.max_messages = max_messages;
+        self.max_bytes = max_bytes;
+    }
+
     /// An empty store for at most `max_messages` messages of together `max_bytes` bytes.
     pub fn new(max_messages: usize, max_bytes: usize) -> Self {
         RetainedStore {

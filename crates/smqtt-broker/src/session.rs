@@ -9,6 +9,7 @@ use slab::Slab;
 use smqtt_proto::packet::Will;
 use smqtt_proto::{TopicFilter, TopicName};
 
+use crate::access::Admitted;
 use crate::queue::Queue;
 use crate::subscription::Subscription;
 
@@ -49,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) reference: SessionRef,
     /// The client id that it belongs to.
     pub(crate) client_id: Arc<str>,
+    /// Whose it is: who took it up last, and by what right.
+    pub(crate) admitted: Admitted,
     /// Seconds that it outlives its connection; 0 for not at all, `u32::MAX` for ever.
     pub(crate) expiry: u32,
     /// The connection that has taken it up.
@@ -101,7 +104,7 @@ impl Sessions {
     }
 
     /// Opens a session for a client that has none.
-    pub(crate) fn open(&mut self, client_id: &str) -> &mut Session {
+    pub(crate) fn open(&mut self, client_id: &str, admitted: Admitted) -> &mut Session {
         let entry = self.slots.vacant_entry();
         let slot = u32::try_from(entry.key()).expect("fewer than 2^32 sessions fit in memory");
         let client_id: Arc<str> = client_id.into();
@@ -110,6 +113,7 @@ impl Sessions {
         entry.insert(Session {
             reference: SessionRef::new(self.worker, slot, self.next_generation),
             client_id,
+            admitted,
             expiry: 0,
             connection: None,
             subscriptions: HashMap::default(),
@@ -143,6 +147,11 @@ impl Sessions {
             .filter(|session| session.reference == reference)
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().map(|(_, session)| session)
+    }
+
     /// Takes a session out of the table.
     pub(crate) fn remove(&mut self, reference: SessionRef) -> Option<Session> {
         self.get(reference)?;
@@ -160,13 +169,17 @@ mod tests {
     fn a_name_outlives_its_session_without_meaning_the_next_one() {
         assert_eq!(size_of::<SessionRef>(), 8);
         let mut sessions = Sessions::new(1);
-        let first = sessions.open("a").reference;
+        let nobody = Admitted {
+            identity: crate::directory::Identity::Anonymous,
+            listener: 0,
+        };
+        let first = sessions.open("a", nobody.clone()).reference;
         assert_eq!(sessions.of_client("a"), Some(first));
         assert_eq!(
             sessions.remove(first).map(|s| s.client_id.to_string()),
             Some("a".to_owned())
         );
-        let second = sessions.open("b").reference;
+        let second = sessions.open("b", nobody).reference;
         assert_eq!(first.slot(), second.slot());
         assert!(sessions.get(first).is_none() && sessions.remove(first).is_none());
         assert!(sessions.get_mut(second).is_some());

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
 use parking_lot::RwLock;
-use smqtt_pki::TrustAnchor;
 use smqtt_proto::packet::Connect;
 use smqtt_proto::{Delivery, Message, server};
 
+use crate::access::Admitted;
 use crate::capture::CaptureFile;
-use crate::config::Config;
 use crate::counters::Counters;
-use crate::directory::{Directory, Identity};
+use crate::current::Current;
+use crate::directory::Directory;
 use crate::mailbox::Mailbox;
 use crate::retained::RetainedStore;
 use crate::session::SessionRef;
@@ -23,9 +23,8 @@ use crate::trie::Trie;
 /// The state behind all workers: read-mostly, or one entry per worker.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
-    /// What the protocol allows clients, from `config`.
-    pub(crate) protocol: Arc<server::Config>,
+    /// What is in force, for who is not a worker. A worker has its own.
+    pub(crate) current: RwLock<Arc<Current>>,
     pub(crate) trie: RwLock<Trie>,
     /// [`Trie::version`], readable without the lock. Written under the write lock.
     pub(crate) trie_version: AtomicU64,
@@ -39,25 +38,32 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
 }
 
-/// One listener, as its connections need to know it.
-pub(crate) struct ListenerState {
-    pub(crate) url: crate::config::ListenUrl,
-    pub(crate) allow_anonymous: bool,
-    /// For `mqtts`.
-    pub(crate) tls: Option<ListenerTls>,
-}
-
-/// TLS of one listener.
-pub(crate) struct ListenerTls {
-    pub(crate) config: Arc<rustls::ServerConfig>,
-    /// What device certificates are verified against.
-    pub(crate) anchor: Option<Arc<TrustAnchor>>,
-}
-
-impl std::fmt::Debug for ListenerState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ListenerState({})", self.url)
+impl Shared {
+    /// What is in force.
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.read().clone()
     }
+
+    /// Puts `next` in force, here and with every worker.
+    pub(crate) fn put_in_force(&self, next: Current) {
+        let next = Arc::new(next);
+        // Locked until everyone has mail, so that all see several reloads in the same order.
+        let mut current = self.current.write();
+        *current = next.clone();
+        for mailbox in &self.mailboxes {
+            mailbox.post(&mut vec![Mail::Reload(next.clone())], 0);
+        }
+    }
+}
+
+/// What of a listener stays as long as the broker runs. Its rules may change: they are in
+/// [`Current::listeners`].
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    /// Its place among the listeners.
+    pub(crate) index: usize,
+    /// Where it listens, with the port that was free.
+    pub(crate) url: crate::config::ListenUrl,
 }
 
 /// One session that a message is for.
@@ -81,6 +87,8 @@ pub(crate) enum Mail {
     HandOver(Box<HandedOver>),
     /// A mailbox that was full has been emptied: read on from publishers.
     Resume,
+    /// What is in force from now on.
+    Reload(Arc<Current>),
     /// End all connections and stop.
     Stop,
 }
@@ -104,5 +112,5 @@ pub(crate) struct Admission {
     pub(crate) client_id: Arc<str>,
     /// Whether it was made.
     pub(crate) assigned: bool,
-    pub(crate) identity: Identity,
+    pub(crate) admitted: Admitted,
 }

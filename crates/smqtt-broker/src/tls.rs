@@ -7,8 +7,8 @@ use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, server_config};
 use smqtt_pki::{TrustAnchor, files};
 
 use crate::Error;
-use crate::config::{Config, ListenUrl, Listener, Scheme};
-use crate::shared::{ListenerState, ListenerTls};
+use crate::config::{Config, Listener, Scheme};
+use crate::current::{ListenerRules, ListenerTls};
 
 /// What the `mqtts` listeners share.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ struct TlsFiles<'a> {
     anchor: Option<Arc<TrustAnchor>>,
 }
 
-/// Prepares every listener of a validated configuration.
+/// Prepares the rules of every listener of a validated configuration.
 ///
 /// # Errors
 /// [`Error::TlsFiles`] when a file is missing, unreadable, readable by others, or does not fit.
-pub(crate) fn prepare(config: &Config) -> Result<Vec<Arc<ListenerState>>, Error> {
+pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
     let files = match (&config.tls.cert, &config.tls.key) {
         (Some(cert), Some(key)) => {
             let anchor = config
@@ -43,28 +43,12 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<Arc<ListenerState>>, Error>
                 (Scheme::Mqtts, Some(files)) => Some(listener_tls(listener, files)?),
                 _ => None,
             };
-            let (url, allow_anonymous) = (listener.url, listener.allow_anonymous);
-            Ok(Arc::new(ListenerState {
-                url,
-                allow_anonymous,
+            Ok(ListenerRules {
+                allow_anonymous: listener.allow_anonymous,
                 tls,
-            }))
+            })
         })
         .collect()
-}
-
-impl ListenerState {
-    /// The same listener at the address that it really has.
-    pub(crate) fn bound_to(&self, address: std::net::SocketAddr) -> Self {
-        ListenerState {
-            url: ListenUrl::new(self.url.scheme(), address),
-            allow_anonymous: self.allow_anonymous,
-            tls: self.tls.as_ref().map(|tls| ListenerTls {
-                config: tls.config.clone(),
-                anchor: tls.anchor.clone(),
-            }),
-        }
-    }
 }
 
 fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls, Error> {

@@ -4,6 +4,7 @@
 
 mod cli;
 mod file;
+mod fixed;
 mod listen;
 mod protocol;
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use smqtt_pki::UnixTime;
 use smqtt_proto::packet::{ConnAckProperties, Connect};
 use smqtt_proto::{MqttString, ProtocolVersion, ReasonCode};
 
 use super::publish::SYS_PREFIX;
 use super::timers::Timer;
 use super::{Pass, Worker};
+use crate::access::Admitted;
 use crate::connection::Connection;
-use crate::directory::{Claim, Identity};
+use crate::directory::Claim;
 use crate::shared::{Admission, HandedOver, Mail};
 use crate::transport::Transport;
 
@@ -28,13 +28,13 @@ impl Worker {
         pass: &mut Pass<'_>,
     ) -> Option<(usize, Admission)> {
         match self.admit(slot, &connect) {
-            Ok((worker, client_id, assigned, identity)) => Some((
+            Ok((worker, client_id, assigned, admitted)) => Some((
                 worker,
                 Admission {
                     connect,
                     client_id,
                     assigned,
-                    identity,
+                    admitted,
                 },
             )),
             Err((reason, detail)) => {
@@ -59,11 +59,15 @@ impl Worker {
         &mut self,
         slot: usize,
         connect: &Connect,
-    ) -> Result<(usize, Arc<str>, bool, Identity), (ReasonCode, String)> {
+    ) -> Result<(usize, Arc<str>, bool, Admitted), (ReasonCode, String)> {
         if let Some(refusal) = self.turns_everyone_away() {
             return Err(refusal);
         }
-        let identity = identify(&self.connections[slot])?;
+        let connection = &self.connections[slot];
+        let listener = connection.listener.index;
+        let rules = &self.current.listeners[listener];
+        let tls = connection.transport.tls_state();
+        let identity = self.current.access.identify(rules, tls, connect)?;
         // [MQTT-4.12.0-1]: there is no extended authentication.
         if connect.properties.authentication_method.is_some() {
             return Err((
@@ -73,7 +77,7 @@ impl Worker {
         }
         if let Some(will) = &connect.will
             && (will.topic.as_str().starts_with(SYS_PREFIX)
-                || will.topic.levels().count() > self.shared.config.limits.topic_levels)
+                || will.topic.levels().count() > self.current.config.limits.topic_levels)
         {
             return Err((
                 ReasonCode::TopicNameInvalid,
@@ -98,7 +102,9 @@ impl Worker {
             .directory
             .claim(&client_id, &identity, preferred)
         {
-            Claim::Owner(worker) => Ok((worker, client_id, assigned, identity)),
+            Claim::Owner(worker) => {
+                Ok((worker, client_id, assigned, Admitted { identity, listener }))
+            }
             Claim::Foreign => Err((
                 ReasonCode::NotAuthorized,
                 format!(
@@ -166,12 +172,25 @@ impl Worker {
         let slot = self.insert(Connection::new(transport, protocol, listener, peer));
         // The session may have ended, and another worker may have opened a new one, meanwhile.
         let index = self.index;
-        match self
-            .shared
-            .directory
-            .claim(&admission.client_id, &admission.identity, || index)
-        {
-            Claim::Owner(worker) if worker == index => self.open_session(slot, admission, pass),
+        match self.shared.directory.claim(
+            &admission.client_id,
+            &admission.admitted.identity,
+            || index,
+        ) {
+            Claim::Owner(worker) if worker == index => {
+                // The rules may have changed on its way.
+                match self.still_admits(&admission.admitted) {
+                    Ok(()) => self.open_session(slot, admission, pass),
+                    Err(why) => {
+                        self.forget_claim(&admission.client_id);
+                        self.counters().peer_errors.add(1);
+                        self.connections[slot]
+                            .protocol
+                            .reject(ReasonCode::NotAuthorized, ConnAckProperties::default());
+                        self.log_peer(peer, "refused", &format!("refused a client: {why}"));
+                    }
+                }
+            }
             Claim::Owner(worker) => {
                 self.hand_over(slot, worker, admission);
                 return None;
@@ -198,7 +217,7 @@ impl Worker {
             connect,
             client_id,
             assigned,
-            identity,
+            admitted,
         } = admission;
         let Connect {
             version,
@@ -225,7 +244,7 @@ impl Worker {
             // [MQTT-3.1.2-4]
             self.end_session(old, pass);
         }
-        let limits = &self.shared.config.session;
+        let limits = &self.current.config.session;
         let expiry = match version {
             ProtocolVersion::V5 => wanted
                 .session_expiry_interval
@@ -248,7 +267,12 @@ impl Worker {
             // Ending the session before gave its claim back. A third connection with this client id
             // may have taken it to another worker in that moment: then this client has lost the race.
             let index = self.index;
-            if self.shared.directory.claim(&client_id, &identity, || index) != Claim::Owner(index) {
+            if self
+                .shared
+                .directory
+                .claim(&client_id, &admitted.identity, || index)
+                != Claim::Owner(index)
+            {
                 self.connections[slot]
                     .protocol
                     .reject(ReasonCode::ServerBusy, ConnAckProperties::default());
@@ -259,7 +283,7 @@ impl Worker {
             Some(session) => self.sessions.get_mut(session).expect("it was found above"),
             None => {
                 self.shared.counters[self.index].sessions.add(1);
-                self.sessions.open(&client_id)
+                self.sessions.open(&client_id, admitted.clone())
             }
         };
         let timers = [
@@ -268,6 +292,7 @@ impl Worker {
         ];
         // [MQTT-3.1.3-9]: the will of the connection before is not sent any more.
         session.will = will.map(|will| Box::new(detach_will(will)));
+        session.admitted = admitted;
         session.expiry = expiry;
         session.connection = Some(slot);
         let in_flight = std::mem::take(&mut session.in_flight);
@@ -284,41 +309,6 @@ impl Worker {
         self.counters().clients_connected.add(1);
         tracing::debug!(client_id = %client_id.escape_debug(), peer = %self.connections[slot].peer, resumed = existing.is_some(), "client connected");
         self.touch(slot);
-    }
-}
-
-/// Who a client has proved to be.
-fn identify(connection: &Connection) -> Result<Identity, (ReasonCode, String)> {
-    let anonymous = || {
-        if connection.listener.allow_anonymous {
-            Ok(Identity::Anonymous)
-        } else {
-            Err((
-                ReasonCode::NotAuthorized,
-                "it has shown no certificate".to_owned(),
-            ))
-        }
-    };
-    let Some(tls) = connection.transport.tls_state() else {
-        return anonymous();
-    };
-    let Some(chain) = tls.peer_certificates() else {
-        return anonymous();
-    };
-    let Some(anchor) = connection
-        .listener
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.anchor.as_ref())
-    else {
-        return anonymous();
-    };
-    match anchor.verify_device(chain, UnixTime::now()) {
-        Ok(device) => Ok(Identity::Device(Arc::new(device.id().clone()))),
-        Err(error) => Err((
-            ReasonCode::NotAuthorized,
-            format!("its certificate is not a device's: {error}"),
-        )),
     }
 }
 

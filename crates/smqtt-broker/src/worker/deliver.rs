@@ -102,7 +102,7 @@ impl Worker {
             retain: message.retain() && target.delivery.retain,
             subscription_ids: target.delivery.subscription_ids.clone(),
         };
-        let limits = &pass.shared.config.session;
+        let limits = &self.current.config.session;
         if let Some(slot) = session.connection {
             let protocol = &mut self.connections[slot].protocol;
             // Nothing may pass what waits with the same QoS [MQTT-4.6.0-6].
@@ -110,7 +110,7 @@ impl Worker {
                 QoS::AtMostOnce => !session.queue.has_qos0(),
                 _ => session.queue.is_empty() && protocol.room() > 0,
             };
-            if clear && protocol.outbox().len() < pass.shared.config.limits.write_buffer_bytes {
+            if clear && protocol.outbox().len() < self.current.config.limits.write_buffer_bytes {
                 if delivery.qos == QoS::AtMostOnce {
                     count(
                         protocol.publish_once(pass.now, message, &delivery),

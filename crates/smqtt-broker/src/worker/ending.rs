@@ -102,7 +102,7 @@ impl Worker {
         closed: &Closed,
         pass: &mut Pass<'_>,
     ) {
-        let limits = &self.shared.config.session;
+        let limits = &self.current.config.session;
         let in_flight = self.connections[slot].protocol.take_session();
         let Some(session) = self.sessions.get_mut(reference) else {
             return;

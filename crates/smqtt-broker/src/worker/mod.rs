@@ -11,6 +11,7 @@ mod ending;
 mod publish;
 mod read;
 mod redirect;
+mod reload;
 mod subscribe;
 mod sys;
 mod timers;
@@ -35,6 +36,7 @@ use tokio::sync::Notify;
 
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, LogLimit};
+use crate::current::Current;
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
 use crate::targets::TargetCache;
@@ -46,6 +48,8 @@ use timers::{Timer, Timers};
 pub(crate) struct Worker {
     index: usize,
     shared: Arc<Shared>,
+    /// What is in force. Replaced by a reload, between two passes.
+    current: Arc<Current>,
     connections: Slab<Box<Connection>>,
     sessions: Sessions,
     /// Connections with something to write, or to take from their session's queue.
@@ -65,6 +69,8 @@ pub(crate) struct Worker {
     timer_changed: Rc<Notify>,
     /// When the retained store is looked through for expired messages next.
     retained_sweep: Option<Instant>,
+    /// When the `$SYS` topics are due next.
+    sys_due: Option<Instant>,
     /// The values of `$SYS` topics as last published.
     sys_published: HashMap<String, String>,
     stopping: bool,
@@ -112,16 +118,11 @@ impl<'a> Pass<'a> {
 
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>) -> Self {
-        let mut timers = Timers::default();
-        let sys = shared.config.sys.interval_seconds;
-        if index == 0 && sys > 0 {
-            timers.set(
-                Instant::now() + Duration::from_secs(1).min(Duration::from_secs(sys)),
-                Timer::Sys,
-            );
-        }
-        Worker {
+        let current = shared.current();
+        let sys = current.config.sys.interval_seconds;
+        let mut worker = Worker {
             index,
+            current,
             connections: Slab::new(),
             sessions: Sessions::new(index),
             touched: Vec::new(),
@@ -133,16 +134,21 @@ impl Worker {
             full: 0,
             stalled: Vec::new(),
             cache: TargetCache::default(),
-            timers,
+            timers: Timers::default(),
             read_buffer: BytesMut::new(),
             log_limit: LogLimit::default(),
             flusher: None,
             timer_changed: Rc::new(Notify::new()),
             retained_sweep: None,
+            sys_due: None,
             sys_published: HashMap::new(),
             stopping: false,
             shared,
+        };
+        if index == 0 && sys > 0 {
+            worker.set_sys_timer(Instant::now() + Duration::from_secs(1));
         }
+        worker
     }
 
     fn counters(&self) -> &Counters {
@@ -156,7 +162,7 @@ impl Worker {
         peer: SocketAddr,
         listener: &Arc<ListenerState>,
     ) -> Option<usize> {
-        let limits = &self.shared.config.limits;
+        let limits = &self.current.config.limits;
         if self.stopping
             || self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections
         {
@@ -172,7 +178,7 @@ impl Worker {
             return None;
         }
         let _ = stream.set_nodelay(true);
-        let transport = match &listener.tls {
+        let transport = match &self.current.listeners[listener.index].tls {
             None => Transport::plain(stream),
             Some(tls) => match rustls::ServerConnection::new(tls.config.clone()) {
                 Ok(state) => Transport::tls(stream, state),
@@ -183,7 +189,7 @@ impl Worker {
                 }
             },
         };
-        let protocol = server::Connection::new(self.shared.protocol.clone(), Instant::now());
+        let protocol = server::Connection::new(self.current.protocol.clone(), Instant::now());
         self.counters().connections_accepted.add(1);
         Some(self.insert(Connection::new(transport, protocol, listener.clone(), peer)))
     }
@@ -278,6 +284,10 @@ impl Worker {
                         connection.wake();
                     }
                 }
+                None
+            }
+            Mail::Reload(current) => {
+                self.on_reload(current, pass);
                 None
             }
             Mail::Stop => {

@@ -65,7 +65,7 @@ impl Worker {
         if topic.starts_with(SYS_PREFIX) {
             return Some(ReasonCode::NotAuthorized);
         }
-        (publish.topic.levels().count() > self.shared.config.limits.topic_levels)
+        (publish.topic.levels().count() > self.current.config.limits.topic_levels)
             .then_some(ReasonCode::TopicNameInvalid)
     }
 

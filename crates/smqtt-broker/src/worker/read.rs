@@ -122,7 +122,7 @@ impl Worker {
         }
         // A client that does not read its acknowledgements is not read either.
         if !connection.protocol.wants_input()
-            || connection.protocol.outbox().len() >= self.shared.config.limits.write_buffer_bytes
+            || connection.protocol.outbox().len() >= self.current.config.limits.write_buffer_bytes
         {
             return false;
         }

@@ -8,7 +8,7 @@ use super::{Pass, Worker};
 impl Worker {
     /// Why every client that connects is turned away, if so.
     pub(super) fn turns_everyone_away(&self) -> Option<(ReasonCode, String)> {
-        self.shared.config.protocol.server_moved.then(|| {
+        self.current.config.protocol.server_moved.then(|| {
             (
                 ReasonCode::ServerMoved,
                 "this server has moved: see protocol.server_moved".to_owned(),
@@ -44,7 +44,7 @@ impl Worker {
         ) {
             return None;
         }
-        let reference = self.shared.config.protocol.server_reference.as_deref()?;
+        let reference = self.current.config.protocol.server_reference.as_deref()?;
         MqttString::new(reference).ok()
     }
 }

@@ -11,7 +11,7 @@ use crate::subscription::Subscription;
 
 impl Worker {
     pub(super) fn on_subscribe(&mut self, slot: usize, subscribe: Subscribe, pass: &mut Pass<'_>) {
-        let limits = &self.shared.config;
+        let limits = &self.current.config;
         let connection = &mut *self.connections[slot];
         let Some(session) = connection
             .session

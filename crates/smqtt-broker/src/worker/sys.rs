@@ -1,7 +1,7 @@
 //! The `$SYS` topics: what the broker says about itself, retained, to who may read it.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smqtt_proto::packet::Publish;
 use smqtt_proto::{Message, TopicName};
@@ -14,8 +14,8 @@ use crate::counters::{Counter, Counters, DropCause};
 impl Worker {
     /// Publishes what has changed since the last time.
     pub(super) fn on_sys_due(&mut self, pass: &mut Pass<'_>) {
-        let interval = Duration::from_secs(pass.shared.config.sys.interval_seconds);
-        self.set_timer(pass.now + interval, Timer::Sys);
+        let interval = Duration::from_secs(self.current.config.sys.interval_seconds);
+        self.set_sys_timer(pass.now + interval);
         for (topic, value) in self.sys_values(pass) {
             if self.sys_published.get(&topic) == Some(&value) {
                 continue;
@@ -32,6 +32,14 @@ impl Worker {
                 self.sys_published.insert(topic, value);
             }
         }
+    }
+
+    /// Sets when the topics are due next.
+    pub(super) fn set_sys_timer(&mut self, at: Instant) {
+        if let Some(before) = self.sys_due.replace(at) {
+            self.timers.unset(before, Timer::Sys);
+        }
+        self.set_timer(at, Timer::Sys);
     }
 
     fn sys_values(&self, pass: &mut Pass<'_>) -> HashMap<String, String> {

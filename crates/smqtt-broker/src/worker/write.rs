@@ -55,7 +55,7 @@ impl Worker {
 
     /// Takes what the session has for its connection and writes as much as the socket takes.
     pub(super) fn flush(&mut self, slot: usize, pass: &mut Pass<'_>) {
-        let room = self.shared.config.limits.write_buffer_bytes;
+        let room = self.current.config.limits.write_buffer_bytes;
         for _ in 0..REFILLS {
             let connection = &mut *self.connections[slot];
             if connection.phase == Phase::Dead || connection.want_write {
@@ -65,7 +65,13 @@ impl Worker {
                 .session
                 .and_then(|session| self.sessions.get_mut(session))
             {
-                pump(session, connection, pass, &self.shared.counters[self.index]);
+                pump(
+                    session,
+                    connection,
+                    room,
+                    pass,
+                    &self.shared.counters[self.index],
+                );
             }
             let waiting = connection.protocol.outbox().len();
             let outbox = connection.protocol.outbox();
@@ -114,8 +120,13 @@ impl Worker {
 
 /// Moves from a session's queue and retained messages to its connection's output, as far as the
 /// output has room and the window is open.
-fn pump(session: &mut Session, connection: &mut Connection, pass: &Pass<'_>, counters: &Counters) {
-    let room = pass.shared.config.limits.write_buffer_bytes;
+fn pump(
+    session: &mut Session,
+    connection: &mut Connection,
+    room: usize,
+    pass: &Pass<'_>,
+    counters: &Counters,
+) {
     let protocol = &mut connection.protocol;
     while protocol.is_open() && protocol.outbox().len() < room {
         let Some(next) = session.queue.front() else {
@@ -133,7 +144,7 @@ fn pump(session: &mut Session, connection: &mut Connection, pass: &Pass<'_>, cou
         );
     }
     if !session.retained.is_empty() && protocol.is_open() && protocol.outbox().len() < room {
-        pump_retained(session, connection, pass, counters, room);
+        pump_retained(session, connection, room, pass, counters);
     }
 }
 
@@ -141,9 +152,9 @@ fn pump(session: &mut Session, connection: &mut Connection, pass: &Pass<'_>, cou
 fn pump_retained(
     session: &mut Session,
     connection: &mut Connection,
+    room: usize,
     pass: &Pass<'_>,
     counters: &Counters,
-    room: usize,
 ) {
     let protocol = &mut connection.protocol;
     let retained = pass.shared.retained.read();
