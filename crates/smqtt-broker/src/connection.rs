@@ -8,6 +8,7 @@ use std::time::Instant;
 use smqtt_proto::server;
 
 use crate::session::SessionRef;
+use crate::share::Shares;
 use crate::shared::ListenerState;
 use crate::transport::Transport;
 
@@ -21,6 +22,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// The session that it has taken up.
     pub(crate) session: Option<SessionRef>,
+    /// Which of what is in flight came by shared subscriptions; the session's between connections.
+    pub(crate) shares: Shares,
     /// Wakes the task of this connection.
     pub(crate) waker: Option<Waker>,
     /// Whether it stands in the worker's list of connections to flush.
@@ -57,6 +60,7 @@ impl Connection {
             peer,
             phase: Phase::Open,
             session: None,
+            shares: Shares::default(),
             waker: None,
             touched: false,
             want_write: false,

@@ -77,7 +77,7 @@ fn protocol_config(config: &Config) -> server::Config {
         retain_available: true,
         wildcard_subscriptions: true,
         subscription_identifiers: true,
-        shared_subscriptions: false,
+        shared_subscriptions: config.protocol.shared_subscriptions,
         handshake_timeout: Duration::from_secs(config.limits.connect_timeout_seconds),
     }
 }

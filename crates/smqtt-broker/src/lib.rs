@@ -49,6 +49,7 @@ mod mailbox;
 mod queue;
 pub mod retained;
 mod session;
+mod share;
 mod shared;
 mod subscription;
 mod targets;

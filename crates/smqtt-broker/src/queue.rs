@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use smqtt_proto::{Delivery, Message, QoS};
+use smqtt_proto::{Delivery, Message, QoS, TopicFilter};
 
 use crate::config::{QueueFull, SessionLimits};
 use crate::counters::DropCause;
@@ -17,6 +17,8 @@ pub(crate) struct Outbound {
     /// What differs from subscriber to subscriber; the QoS is the lesser of the message's and the
     /// subscription's `[MQTT-3.8.4-8]`.
     pub(crate) delivery: Delivery,
+    /// The shared subscription that it came by: then others may get it in this session's place.
+    pub(crate) group: Option<Arc<TopicFilter>>,
 }
 
 /// The queue of one session.
@@ -40,21 +42,52 @@ impl Queue {
         mut dropped: impl FnMut(DropCause),
     ) {
         let size = outbound.message.size();
-        loop {
-            let cause = if self.waiting.len() >= limits.queue_messages {
-                DropCause::QueueMessages
-            } else if self.bytes + size > limits.queue_bytes {
-                DropCause::QueueBytes
-            } else {
-                break;
-            };
+        while let Some(cause) = self.obstacle(size, limits) {
             dropped(cause);
             match limits.queue_full {
                 QueueFull::Oldest if self.pop().is_some() => {}
                 _ => return,
             }
         }
-        self.bytes += size;
+        self.append(outbound);
+    }
+
+    fn obstacle(&self, size: usize, limits: &SessionLimits) -> Option<DropCause> {
+        if self.waiting.len() >= limits.queue_messages {
+            Some(DropCause::QueueMessages)
+        } else if self.bytes + size > limits.queue_bytes {
+            Some(DropCause::QueueBytes)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a message of this size would cost another one its place, or its own.
+    pub(crate) fn is_full(&self, size: usize, limits: &SessionLimits) -> bool {
+        self.obstacle(size, limits).is_some()
+    }
+
+    /// Takes out, in order, what came by shared subscriptions that `wanted` names.
+    pub(crate) fn take_shared(
+        &mut self,
+        mut wanted: impl FnMut(&TopicFilter) -> bool,
+    ) -> Vec<(Arc<Message>, Arc<TopicFilter>)> {
+        if self.waiting.iter().all(|outbound| outbound.group.is_none()) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        for _ in 0..self.waiting.len() {
+            let Some(outbound) = self.pop() else { break };
+            match &outbound.group {
+                Some(group) if wanted(group) => taken.push((outbound.message, group.clone())),
+                _ => self.append(outbound),
+            }
+        }
+        taken
+    }
+
+    fn append(&mut self, outbound: Outbound) {
+        self.bytes += outbound.message.size();
         self.qos0 += usize::from(outbound.delivery.qos == QoS::AtMostOnce);
         self.waiting.push_back(outbound);
     }
@@ -122,6 +155,7 @@ mod tests {
         Outbound {
             message,
             delivery: Delivery::new(qos),
+            group: None,
         }
     }
 
@@ -179,6 +213,34 @@ mod tests {
         );
         assert_eq!(causes.len(), 3);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn shared_messages_are_taken_out_by_group() {
+        let mut queue = Queue::default();
+        let group = |name| Some(Arc::new(TopicFilter::new(name).expect("filter")));
+        for (payload, group) in [
+            ("a", group("$share/g/t")),
+            ("b", None),
+            ("c", group("$share/h/t")),
+            ("d", group("$share/g/t")),
+        ] {
+            let outbound = Outbound {
+                group,
+                ..outbound(QoS::AtLeastOnce, payload)
+            };
+            queue.push(outbound, &SessionLimits::default(), |cause| {
+                panic!("{cause:?}")
+            });
+        }
+        let taken = queue.take_shared(|group| group.share_group() == Some("g"));
+        let taken: Vec<_> = taken
+            .iter()
+            .map(|(message, _)| message.payload().clone())
+            .collect();
+        assert_eq!(taken, ["a", "d"]);
+        assert_eq!(payloads(&mut queue), ["b", "c"]);
+        assert_eq!(queue.bytes, 0);
     }
 
     #[test]

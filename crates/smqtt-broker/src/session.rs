@@ -11,6 +11,7 @@ use smqtt_proto::{TopicFilter, TopicName};
 
 use crate::access::Admitted;
 use crate::queue::Queue;
+use crate::share::{Presence, Shares};
 use crate::subscription::Subscription;
 
 /// Names a session anywhere in the broker: its worker, its place there, and which of the sessions
@@ -62,6 +63,10 @@ pub(crate) struct Session {
     pub(crate) queue: Queue,
     /// What is in flight, while no connection has it.
     pub(crate) in_flight: smqtt_proto::Session,
+    /// Which of that came by shared subscriptions.
+    pub(crate) shares: Shares,
+    /// What the groups that it is in know of it; none before it joins one.
+    pub(crate) presence: Option<Arc<Presence>>,
     /// Subscriptions whose retained messages are still being sent.
     pub(crate) retained: VecDeque<RetainedCursor>,
     /// The will of its connection, or of the connection before while its delay runs.
@@ -119,6 +124,8 @@ impl Sessions {
             subscriptions: HashMap::default(),
             queue: Queue::default(),
             in_flight: smqtt_proto::Session::new(),
+            shares: Shares::default(),
+            presence: None,
             retained: VecDeque::new(),
             will: None,
             will_at: None,

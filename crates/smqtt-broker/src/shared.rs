@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use parking_lot::RwLock;
 use smqtt_proto::packet::Connect;
-use smqtt_proto::{Delivery, Message, server};
+use smqtt_proto::{Delivery, Message, TopicFilter, server};
 
 use crate::access::Admitted;
 use crate::capture::CaptureFile;
@@ -75,6 +75,16 @@ pub(crate) struct Target {
     pub(crate) delivery: Delivery,
 }
 
+/// The session that was chosen for a message of a shared subscription.
+#[derive(Debug)]
+pub(crate) struct SharedTarget {
+    pub(crate) target: Target,
+    /// The group that it was chosen from.
+    pub(crate) group: Arc<TopicFilter>,
+    /// How many sessions could not take it.
+    pub(crate) hops: u8,
+}
+
 /// What one worker hands to another.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -82,6 +92,11 @@ pub(crate) enum Mail {
     Publish {
         message: Arc<Message>,
         targets: Arc<[Target]>,
+    },
+    /// A message for the one session that was chosen from a group.
+    Shared {
+        message: Arc<Message>,
+        target: SharedTarget,
     },
     /// A connection whose session belongs to the receiving worker.
     HandOver(Box<HandedOver>),

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use smqtt_proto::{Delivery, QoS};
 
 use crate::session::SessionRef;
+use crate::share::Group;
 use crate::shared::Target;
 use crate::subscription::Subscription;
 use crate::trie::Trie;
@@ -20,6 +21,8 @@ pub(crate) struct Targets {
     pub(crate) local: Box<[Target]>,
     /// Those of other workers, by worker.
     pub(crate) remote: Vec<(usize, Arc<[Target]>)>,
+    /// Groups that share the messages: one member of each gets one.
+    pub(crate) groups: Box<[Arc<Group>]>,
     /// Whether any matching subscription excludes its own session's messages, so that this list
     /// holds for no publisher that is in it.
     has_no_local: bool,
@@ -28,7 +31,7 @@ pub(crate) struct Targets {
 impl Targets {
     /// Whether nobody gets it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.local.is_empty() && self.remote.is_empty()
+        self.local.is_empty() && self.remote.is_empty() && self.groups.is_empty()
     }
 
     /// Matches `topic` for messages that `publisher` published, as worker number `worker`.
@@ -61,16 +64,19 @@ impl Targets {
                 there => remote.push((there, targets.collect())),
             }
         }
+        let mut groups = Vec::new();
+        trie.matching_groups(topic, |group| groups.push(group.clone()));
         Targets {
             local: local.into_boxed_slice(),
             remote,
+            groups: groups.into_boxed_slice(),
             has_no_local,
         }
     }
 }
 
 /// One target of all matching subscriptions of one session.
-fn combine(subscriptions: &[Subscription]) -> Target {
+pub(crate) fn combine(subscriptions: &[Subscription]) -> Target {
     let qos = subscriptions
         .iter()
         .map(Subscription::qos)
@@ -133,6 +139,7 @@ impl TargetCache {
             return;
         }
         let weight = targets.local.len()
+            + targets.groups.len()
             + targets
                 .remote
                 .iter()

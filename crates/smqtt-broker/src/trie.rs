@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
+use smqtt_proto::TopicFilter;
 
 use crate::session::SessionRef;
+use crate::share::{Group, Presence};
 use crate::subscription::Subscription;
 
 /// All subscriptions of the broker.
@@ -25,7 +27,22 @@ pub struct Trie {
     edges: HashMap<(NodeId, LevelId), NodeId, RandomState>,
     levels: Levels,
     subscriptions: usize,
+    /// The groups of shared subscriptions by where their filter ends; few nodes have any.
+    groups: HashMap<End, Vec<Arc<Group>>, RandomState>,
+    shared: Shared,
     version: u64,
+}
+
+/// Where a filter ends: a node, and whether with a `#` below it.
+type End = (NodeId, bool);
+
+/// How much is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shared {
+    /// Groups with a member.
+    pub groups: usize,
+    /// Their members, which are among the subscriptions, too.
+    pub subscriptions: usize,
 }
 
 type NodeId = u32;
@@ -39,8 +56,8 @@ struct Node {
     level: LevelId,
     /// The child for `+`, or [`NONE`].
     plus: NodeId,
-    /// Children, the one for `+` included.
-    children: u32,
+    /// Children, the one for `+` included, and groups of shared subscriptions.
+    uses: u32,
     /// Subscriptions whose filter ends here, ordered by session.
     exact: Vec<Subscription>,
     /// Subscriptions whose filter ends with a `#` below this node, ordered by session.
@@ -53,14 +70,14 @@ impl Node {
             parent,
             level,
             plus: NONE,
-            children: 0,
+            uses: 0,
             exact: Vec::new(),
             multi: Vec::new(),
         }
     }
 
     fn is_unused(&self) -> bool {
-        self.children == 0 && self.exact.is_empty() && self.multi.is_empty()
+        self.uses == 0 && self.exact.is_empty() && self.multi.is_empty()
     }
 }
 
@@ -72,6 +89,8 @@ impl Default for Trie {
             edges: HashMap::default(),
             levels: Levels::default(),
             subscriptions: 0,
+            groups: HashMap::default(),
+            shared: Shared::default(),
             version: 0,
         }
     }
@@ -81,11 +100,7 @@ impl Trie {
     /// Adds a subscription to `filter`, or replaces the one of the same session; tells whether the
     /// session had none to this filter before.
     pub fn subscribe(&mut self, filter: &str, subscription: Subscription) -> bool {
-        let (path, multi) = split_filter(filter);
-        let mut node = ROOT;
-        for level in path.into_iter().flat_map(|p| p.split('/')) {
-            node = self.child_or_insert(node, level);
-        }
+        let (node, multi) = self.end_or_insert(filter);
         self.version += 1;
         let node = &mut self.nodes[node as usize];
         let list = if multi {
@@ -111,14 +126,9 @@ impl Trie {
 
     /// Removes the subscription of `session` to `filter`; tells whether there was one.
     pub fn unsubscribe(&mut self, filter: &str, session: SessionRef) -> bool {
-        let (path, multi) = split_filter(filter);
-        let mut node = ROOT;
-        for level in path.into_iter().flat_map(|p| p.split('/')) {
-            match self.child(node, level) {
-                Some(child) => node = child,
-                None => return false,
-            }
-        }
+        let Some((node, multi)) = self.end(filter) else {
+            return false;
+        };
         let entry = &mut self.nodes[node as usize];
         let list = if multi {
             &mut entry.multi
@@ -140,11 +150,107 @@ impl Trie {
         true
     }
 
-    /// Calls `found` with every subscription whose filter matches `topic`, once per filter.
+    /// Makes a session a member of the group that `filter` names, which is shared.
+    pub(crate) fn join(
+        &mut self,
+        filter: &TopicFilter,
+        subscription: Subscription,
+        presence: Arc<Presence>,
+    ) {
+        let end = self.end_or_insert(filter.filter());
+        self.version += 1;
+        let groups = self.groups.entry(end).or_default();
+        let group = match groups.iter_mut().position(|group| *group.name == *filter) {
+            Some(at) => &mut groups[at],
+            None => {
+                self.nodes[end.0 as usize].uses += 1;
+                self.shared.groups += 1;
+                groups.push(Arc::new(Group::new(filter)));
+                groups.last_mut().expect("it was just pushed")
+            }
+        };
+        if Arc::make_mut(group).join(subscription, presence) {
+            self.subscriptions += 1;
+            self.shared.subscriptions += 1;
+        }
+    }
+
+    /// Ends a session's membership in the group that `filter` names.
+    pub(crate) fn leave(&mut self, filter: &TopicFilter, session: SessionRef) {
+        let Some(end) = self.end(filter.filter()) else {
+            return;
+        };
+        let Some(groups) = self.groups.get_mut(&end) else {
+            return;
+        };
+        let Some(at) = groups.iter().position(|group| *group.name == *filter) else {
+            return;
+        };
+        let group = Arc::make_mut(&mut groups[at]);
+        if !group.leave(session) {
+            return;
+        }
+        self.subscriptions -= 1;
+        self.shared.subscriptions -= 1;
+        self.version += 1;
+        if group.len() == 0 {
+            groups.swap_remove(at);
+            if groups.is_empty() {
+                self.groups.remove(&end);
+            }
+            self.shared.groups -= 1;
+            self.nodes[end.0 as usize].uses -= 1;
+            self.prune(end.0);
+        }
+    }
+
+    /// Removes a session's subscription to `filter`, shared or not.
+    pub(crate) fn remove(&mut self, filter: &TopicFilter, session: SessionRef) {
+        if filter.is_shared() {
+            self.leave(filter, session);
+        } else {
+            self.unsubscribe(filter.filter(), session);
+        }
+    }
+
+    /// The group that `filter` names.
+    pub(crate) fn group(&self, filter: &TopicFilter) -> Option<&Arc<Group>> {
+        let groups = self.groups.get(&self.end(filter.filter())?)?;
+        groups.iter().find(|group| *group.name == *filter)
+    }
+
+    /// Calls `found` with every group of shared subscriptions whose filter matches `topic`.
+    pub(crate) fn matching_groups(&self, topic: &str, mut found: impl FnMut(&Arc<Group>)) {
+        if self.groups.is_empty() {
+            return;
+        }
+        self.walk(topic, |id, multi| {
+            if let Some(groups) = self.groups.get(&(id, multi)) {
+                groups.iter().for_each(&mut found);
+            }
+        });
+    }
+
+    /// How much is shared.
+    pub fn shared(&self) -> Shared {
+        self.shared
+    }
+
+    /// Calls `found` with every subscription whose filter matches `topic`, once per filter; not
+    /// with shared ones.
     ///
     /// A topic that begins with `$` is not matched by a filter that begins with a wildcard
     /// `[MQTT-4.7.2-1]`.
     pub fn matches(&self, topic: &str, mut found: impl FnMut(&Subscription)) {
+        self.walk(topic, |id, multi| {
+            let node = &self.nodes[id as usize];
+            let list = if multi { &node.multi } else { &node.exact };
+            list.iter().for_each(&mut found);
+        });
+    }
+
+    /// Calls `visit` with every place where a filter that matches `topic` would end.
+    fn walk(&self, topic: &str, mut visit: impl FnMut(NodeId, bool)) {
         let levels: SmallVec<[LevelId; 16]> = topic
             .split('/')
             .map(|level| self.levels.find(level).unwrap_or(LevelId::UNKNOWN))
@@ -156,10 +262,10 @@ impl Trie {
             let node = &self.nodes[id as usize];
             let wildcards = !(hidden && depth == 0);
             if wildcards {
-                node.multi.iter().for_each(&mut found);
+                visit(id, true);
             }
             let Some(level) = levels.get(depth as usize) else {
-                node.exact.iter().for_each(&mut found);
+                visit(id, false);
                 continue;
             };
             if node.plus != NONE && wildcards {
@@ -186,6 +292,24 @@ impl Trie {
     /// Grows with every change: what was matched at the same version still holds.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    fn end(&self, filter: &str) -> Option<End> {
+        let (path, multi) = split_filter(filter);
+        let mut node = ROOT;
+        for level in path.into_iter().flat_map(|p| p.split('/')) {
+            node = self.child(node, level)?;
+        }
+        Some((node, multi))
+    }
+
+    fn end_or_insert(&mut self, filter: &str) -> End {
+        let (path, multi) = split_filter(filter);
+        let mut node = ROOT;
+        for level in path.into_iter().flat_map(|p| p.split('/')) {
+            node = self.child_or_insert(node, level);
+        }
+        (node, multi)
     }
 
     fn child(&self, node: NodeId, level: &str) -> Option<NodeId> {
@@ -215,7 +339,7 @@ impl Trie {
             }
         };
         let parent = &mut self.nodes[node as usize];
-        parent.children += 1;
+        parent.uses += 1;
         if level == LevelId::PLUS {
             parent.plus = child;
         } else {
@@ -234,7 +358,7 @@ impl Trie {
                 self.edges.remove(&(parent, level));
                 self.levels.release(level);
             }
-            self.nodes[parent as usize].children -= 1;
+            self.nodes[parent as usize].uses -= 1;
             self.free.push(node);
             node = parent;
         }
@@ -408,6 +532,53 @@ mod tests {
         let mut granted = Vec::new();
         trie.matches("a/b", |s| granted.push(s.qos()));
         assert_eq!(granted, [QoS::AtLeastOnce]);
+    }
+
+    #[test]
+    fn groups_are_found_by_topic_and_by_name_and_leave_nothing_behind() {
+        let mut trie = Trie::default();
+        let filter = |text| TopicFilter::new(text).expect("filter");
+        let groups = |trie: &Trie, topic| {
+            let mut names = Vec::new();
+            trie.matching_groups(topic, |group| names.push(group.name.to_string()));
+            names.sort();
+            names
+        };
+        let all = ["$share/g/a/#", "$share/g/a/+", "$share/h/a/+", "$share/g/#"].map(filter);
+        for name in &all {
+            for slot in [1, 2] {
+                trie.join(name, plain(slot), Arc::default());
+            }
+        }
+        trie.subscribe("a/+", plain(7));
+        let (count, subscriptions) = (4, 8);
+        assert_eq!(
+            trie.shared(),
+            Shared {
+                groups: count,
+                subscriptions
+            }
+        );
+        assert_eq!(trie.len(), 9);
+        assert_eq!(matched(&trie, "a/b"), [7]);
+        assert_eq!(
+            groups(&trie, "a/b"),
+            ["$share/g/#", "$share/g/a/#", "$share/g/a/+", "$share/h/a/+"]
+        );
+        assert_eq!(groups(&trie, "a"), ["$share/g/#", "$share/g/a/#"]);
+        assert!(groups(&trie, "$SYS/b").is_empty());
+        assert!(trie.group(&all[2]).is_some_and(|group| group.len() == 2));
+        assert!(trie.group(&filter("$share/h/a/#")).is_none());
+        trie.unsubscribe("a/+", session(7));
+        for name in &all {
+            for slot in [1, 1, 2] {
+                trie.leave(name, session(slot));
+            }
+        }
+        assert!(trie.is_empty() && trie.groups.is_empty());
+        assert_eq!(trie.shared(), Shared::default());
+        assert_eq!(trie.nodes.len() - trie.free.len(), 1);
+        assert!(trie.edges.is_empty() && trie.levels.ids.is_empty());
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn mqtt5_clients_are_told_the_limits() {
     assert_eq!(p.session_expiry_interval, Some(100));
     assert_eq!(p.server_keep_alive, Some(60));
     assert_eq!(p.assigned_client_identifier, None);
-    assert_eq!(p.shared_subscription_available, Some(false));
+    assert_eq!(p.shared_subscription_available, None);
 }
 
 #[test]
@@ -148,4 +148,21 @@ fn a_server_that_has_moved_says_where_to() {
     let connack = three.handshake(Options::v3("three"));
     assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
     three.expect_closed();
+}
+
+#[test]
+fn response_information_is_for_who_asks() {
+    let broker = Broker::configured("[protocol]\nresponse_information = \"response/\"\n");
+    let asking = |id: &str, ask| {
+        let options = Options::v5(id).properties(|p| p.request_response_information = ask);
+        let (_, connack) = Client::connect_with_ack(broker.port(), options);
+        let information = connack.properties.response_information;
+        information.map(|text| text.as_str().to_owned())
+    };
+    assert_eq!(asking("c/1", Some(true)).as_deref(), Some("response/c/1"));
+    // [MQTT-3.1.2-28]
+    assert_eq!(asking("c", Some(false)), None);
+    assert_eq!(asking("c", None), None);
+    // No topic can be made of this one.
+    assert_eq!(asking("c+", Some(true)), None);
 }

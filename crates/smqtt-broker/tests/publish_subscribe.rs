@@ -333,24 +333,6 @@ fn clients_do_not_publish_to_the_brokers_own_topics() {
 }
 
 #[test]
-fn shared_subscriptions_are_refused_in_the_words_of_each_version() {
-    let broker = Broker::open();
-    let mut old = Client::connect(broker.port(), Options::v3("old"));
-    assert_eq!(
-        old.subscribe("$share/group/t", QoS::AtMostOnce),
-        ReasonCode::UnspecifiedError
-    );
-    let mut new = Client::connect(broker.port(), Options::v5("new"));
-    let id = new.packet_id();
-    let options = SubscriptionOptions::new(QoS::AtMostOnce);
-    new.send(Packet::Subscribe(harness::subscribe(
-        id,
-        &[("$share/group/t", options)],
-    )));
-    new.expect_disconnect(ReasonCode::SharedSubscriptionsNotSupported);
-}
-
-#[test]
 fn subscriptions_and_levels_are_bounded() {
     let broker = Broker::configured("[limits]\ntopic_levels = 3\n[session]\nsubscriptions = 2\n");
     let mut client = Client::connect(broker.port(), Options::v5("c"));

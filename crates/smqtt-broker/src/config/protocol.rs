@@ -1,12 +1,18 @@
 //! What MQTT leaves to the server: optional features, and where clients are sent.
 
 use serde::{Deserialize, Serialize};
-use smqtt_proto::MqttString;
+use smqtt_proto::{MqttString, TopicName};
 
 /// Optional features of the protocol.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Protocol {
+    /// Accept shared subscriptions, `$share/GROUP/FILTER`.
+    pub shared_subscriptions: bool,
+    /// What the response topics of a client begin with: this, followed by its client id, is the
+    /// Response Information of an MQTT 5 client that asks for it. Without one there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_information: Option<String>,
     /// Another server, as `HOST:PORT`, that clients are sent to (MQTT 5.0 §4.11): by a broker that
     /// is drained, and by one that has moved.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -15,7 +21,24 @@ pub struct Protocol {
     pub server_moved: bool,
 }
 
+impl Default for Protocol {
+    fn default() -> Self {
+        Protocol {
+            shared_subscriptions: true,
+            response_information: None,
+            server_reference: None,
+            server_moved: false,
+        }
+    }
+}
+
 impl Protocol {
+    /// The Response Information of a client. None where its client id makes no topic name.
+    pub(crate) fn response_information_for(&self, client_id: &str) -> Option<MqttString> {
+        let topic = format!("{}{client_id}", self.response_information.as_ref()?);
+        Some(TopicName::new(topic).ok()?.text().clone())
+    }
+
     /// Checks what can be checked without starting.
     ///
     /// # Errors
@@ -26,6 +49,14 @@ impl Protocol {
         {
             return Err(
                 "protocol.server_reference is not a text that MQTT can carry: write HOST:PORT"
+                    .into(),
+            );
+        }
+        if let Some(prefix) = &self.response_information
+            && TopicName::new(prefix.clone()).is_err()
+        {
+            return Err(
+                "protocol.response_information begins no topic name: write for example \"response/\""
                     .into(),
             );
         }

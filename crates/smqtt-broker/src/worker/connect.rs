@@ -7,6 +7,7 @@ use smqtt_proto::packet::{ConnAckProperties, Connect};
 use smqtt_proto::{MqttString, ProtocolVersion, ReasonCode};
 
 use super::publish::SYS_PREFIX;
+use super::share::note_presence;
 use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::access::Admitted;
@@ -261,6 +262,11 @@ impl Worker {
             assigned_client_identifier: assigned
                 .then(|| MqttString::new(&*client_id).expect("a made client id is short ASCII")),
             server_keep_alive: shortened.then_some(maximum),
+            response_information: self
+                .current
+                .config
+                .protocol
+                .response_information_for(&client_id),
             ..ConnAckProperties::default()
         };
         if existing.is_none() {
@@ -296,7 +302,10 @@ impl Worker {
         session.expiry = expiry;
         session.connection = Some(slot);
         let in_flight = std::mem::take(&mut session.in_flight);
+        let shares = std::mem::take(&mut session.shares);
+        note_presence(session, false);
         let connection = &mut self.connections[slot];
+        connection.shares = shares;
         connection.session = Some(session.reference);
         connection
             .protocol

@@ -62,6 +62,9 @@ impl Worker {
                 bytes,
             );
         }
+        if !targets.groups.is_empty() {
+            self.route_shared(&targets.groups, source, pass);
+        }
         !targets.is_empty()
     }
 
@@ -132,7 +135,18 @@ impl Worker {
         let outbound = Outbound {
             message: source.share().clone(),
             delivery,
+            group: None,
         };
+        self.enqueue(target.session, outbound, pass);
+    }
+
+    /// Puts a message in the queue of a session of this worker.
+    pub(super) fn enqueue(&mut self, session: SessionRef, outbound: Outbound, pass: &Pass<'_>) {
+        let Some(session) = self.sessions.get_mut(session) else {
+            return;
+        };
+        let counters = &self.shared.counters[self.index];
+        let limits = &self.current.config.session;
         let mut dropped = None;
         session.queue.push(outbound, limits, |cause| {
             counters.dropped(cause, 1);
@@ -157,4 +171,4 @@ impl Worker {
 }
 
 /// What a piece of mail weighs beside its message.
-const MAIL_OVERHEAD: usize = 64;
+pub(super) const MAIL_OVERHEAD: usize = 64;

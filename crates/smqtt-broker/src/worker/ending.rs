@@ -8,6 +8,7 @@ use smqtt_proto::packet::{
 use smqtt_proto::{Closed, Message, ReasonCode};
 
 use super::deliver::Source;
+use super::share::note_presence;
 use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::connection::Phase;
@@ -104,11 +105,14 @@ impl Worker {
     ) {
         let limits = &self.current.config.session;
         let in_flight = self.connections[slot].protocol.take_session();
+        let shares = std::mem::take(&mut self.connections[slot].shares);
         let Some(session) = self.sessions.get_mut(reference) else {
             return;
         };
         session.in_flight = in_flight;
         session.connection = None;
+        session.shares = shares;
+        note_presence(session, false);
         self.shared.counters[self.index].clients_connected.sub(1);
         if !limits.queue_qos0 {
             let forgotten = session.queue.forget_qos0();
@@ -128,6 +132,10 @@ impl Worker {
             self.end_session(reference, pass);
             return;
         }
+        self.hand_on_queue(reference, pass);
+        let Some(session) = self.sessions.get_mut(reference) else {
+            return;
+        };
         if expiry != u32::MAX {
             let at = pass.now + Duration::from_secs(expiry.into());
             session.ends_at = Some(at);
@@ -192,15 +200,15 @@ impl Worker {
         if !session.subscriptions.is_empty() {
             pass.change_trie(|trie| {
                 for filter in session.subscriptions.keys() {
-                    trie.unsubscribe(filter.filter(), reference);
+                    trie.remove(filter, reference);
                 }
             });
         }
-        let waiting = session.queue.len() + session.in_flight.in_flight();
-        self.counters()
-            .dropped(DropCause::SessionEnded, waiting as u64);
-        self.counters().sessions.sub(1);
         self.shared.directory.release(&session.client_id);
+        let lost = self.hand_on_all(session, pass);
+        self.counters()
+            .dropped(DropCause::SessionEnded, lost as u64);
+        self.counters().sessions.sub(1);
     }
 
     pub(super) fn on_connection_timer(&mut self, slot: usize, pass: &mut Pass<'_>) {

@@ -12,6 +12,7 @@ mod publish;
 mod read;
 mod redirect;
 mod reload;
+mod share;
 mod subscribe;
 mod sys;
 mod timers;
@@ -275,6 +276,10 @@ impl Worker {
         match mail {
             Mail::Publish { message, targets } => {
                 self.deliver_all(&targets, &mut deliver::Source::Shared(message), pass);
+                None
+            }
+            Mail::Shared { message, target } => {
+                self.deliver_shared(target, &mut deliver::Source::Shared(message), pass);
                 None
             }
             Mail::HandOver(handed) => self.take_over(*handed, pass),

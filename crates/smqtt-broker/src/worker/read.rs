@@ -164,7 +164,8 @@ impl Worker {
                 Event::Subscribe(subscribe) => self.on_subscribe(slot, subscribe, pass),
                 Event::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, &unsubscribe, pass),
                 // The window has opened, or something was answered: the flush takes what waits.
-                Event::Acknowledged { .. } | Event::Received { .. } | Event::Released { .. } => {}
+                Event::Acknowledged { packet_id, .. } => self.forget_share(slot, packet_id),
+                Event::Received { .. } | Event::Released { .. } => {}
                 // CONNECTs with an authentication method are rejected, so none can follow.
                 Event::Auth(_) => {}
                 Event::Closed(closed) => self.on_closed(slot, &closed, pass),

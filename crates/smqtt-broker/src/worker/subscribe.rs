@@ -1,12 +1,15 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::sync::Arc;
+
 use smqtt_proto::ReasonCode;
 use smqtt_proto::packet::{
     AckProperties, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
 };
 
 use super::{Pass, Worker};
-use crate::session::RetainedCursor;
+use crate::session::{RetainedCursor, Session};
+use crate::share::Presence;
 use crate::subscription::Subscription;
 
 impl Worker {
@@ -25,7 +28,7 @@ impl Worker {
         for wanted in subscribe.subscriptions {
             let (filter, options) = (wanted.filter, wanted.options);
             let known = session.subscriptions.contains_key(&filter);
-            let reason = if filter.is_shared() {
+            let reason = if filter.is_shared() && !limits.protocol.shared_subscriptions {
                 // MQTT 5.0 clients were told in the CONNACK; MQTT 3.1.1 has only this answer.
                 ReasonCode::SharedSubscriptionsNotSupported
             } else if filter.levels().count() > limits.limits.topic_levels {
@@ -38,8 +41,10 @@ impl Worker {
                     .with_options(options.no_local, options.retain_as_published)
                     .with_identifier(identifier);
                 session.subscriptions.insert(filter.clone(), subscription);
-                // [MQTT-3.3.1-9] to [MQTT-3.3.1-11], [MQTT-3.8.4-3]
+                // [MQTT-3.3.1-9] to [MQTT-3.3.1-11], [MQTT-3.8.4-3]; none for shared subscriptions
+                // (MQTT 5.0 §4.8.2).
                 let send_retained = match options.retain_handling {
+                    _ if filter.is_shared() => false,
                     RetainHandling::Send => true,
                     RetainHandling::SendIfNew => !known,
                     RetainHandling::DoNotSend => false,
@@ -54,7 +59,11 @@ impl Worker {
         if !granted.is_empty() {
             pass.change_trie(|trie| {
                 for (filter, subscription, _) in &granted {
-                    trie.subscribe(filter.filter(), *subscription);
+                    if filter.is_shared() {
+                        trie.join(filter, *subscription, presence_of(session));
+                    } else {
+                        trie.subscribe(filter.filter(), *subscription);
+                    }
                 }
             });
         }
@@ -96,7 +105,7 @@ impl Worker {
                 if session.subscriptions.remove(filter).is_none() {
                     return ReasonCode::NoSubscriptionExisted;
                 }
-                trie.unsubscribe(filter.filter(), session.reference);
+                trie.remove(filter, session.reference);
                 ReasonCode::Success
             };
             unsubscribe.filters.iter().map(remove).collect()
@@ -108,4 +117,9 @@ impl Worker {
             reasons,
         });
     }
+}
+
+/// What groups know of a session that has just subscribed.
+fn presence_of(session: &mut Session) -> Arc<Presence> {
+    session.presence.get_or_insert_default().clone()
 }

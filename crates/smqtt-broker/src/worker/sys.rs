@@ -45,6 +45,7 @@ impl Worker {
     fn sys_values(&self, pass: &mut Pass<'_>) -> HashMap<String, String> {
         let shared = pass.shared;
         let subscriptions = pass.trie().len();
+        let groups = pass.trie().shared();
         let sum = |counter: fn(&Counters) -> &Counter| {
             shared
                 .counters
@@ -77,6 +78,11 @@ impl Worker {
                 shared.retained.read().len().to_string(),
             ),
             ("subscriptions/count", subscriptions.to_string()),
+            (
+                "shared_subscriptions/count",
+                groups.subscriptions.to_string(),
+            ),
+            ("shared_subscriptions/groups", groups.groups.to_string()),
         ]
         .into_iter()
         .map(|(topic, value)| (format!("$SYS/broker/{topic}"), value))

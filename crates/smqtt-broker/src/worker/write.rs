@@ -2,6 +2,7 @@
 
 use smqtt_proto::{Delivery, PublishError, QoS};
 
+use super::share::{note_presence, note_sent};
 use super::{Pass, Worker};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, DropCause};
@@ -72,6 +73,10 @@ impl Worker {
                     pass,
                     &self.shared.counters[self.index],
                 );
+                if session.presence.is_some() {
+                    let limits = &self.current.config.session;
+                    note_presence(session, session.queue.is_full(0, limits));
+                }
             }
             let waiting = connection.protocol.outbox().len();
             let outbox = connection.protocol.outbox();
@@ -138,10 +143,12 @@ fn pump(
         let Some(outbound) = session.queue.pop() else {
             break;
         };
-        count(
-            protocol.publish(pass.now, &outbound.message, outbound.delivery),
-            counters,
-        );
+        let qos = outbound.delivery.qos;
+        let result = protocol.publish(pass.now, &outbound.message, outbound.delivery);
+        if let (Some(group), Ok(Some(id))) = (&outbound.group, &result) {
+            note_sent(&mut connection.shares, *id, qos, group);
+        }
+        count(result, counters);
     }
     if !session.retained.is_empty() && protocol.is_open() && protocol.outbox().len() < room {
         pump_retained(session, connection, room, pass, counters);
