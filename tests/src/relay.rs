@@ -57,7 +57,7 @@ impl Relay {
         let config = server_config(
             chain,
             key.to_der().expect("a key encodes"),
-            ClientAuth::Required(&anchor),
+            ClientAuth::Required((&anchor).into()),
             &[],
         )
         .expect("a server configuration");

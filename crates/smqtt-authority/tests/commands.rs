@@ -368,8 +368,13 @@ fn a_broker_gets_files_that_belong_together() {
     assert_eq!(chain.last(), Some(root.root()));
     let key = files::read_private_key(&out.join("server.key")).unwrap();
     // rustls takes key and certificate for a pair only if they are one.
-    smqtt_pki::tls::server_config(chain, key, smqtt_pki::tls::ClientAuth::Required(&root), &[])
-        .unwrap();
+    smqtt_pki::tls::server_config(
+        chain,
+        key,
+        smqtt_pki::tls::ClientAuth::Required((&root).into()),
+        &[],
+    )
+    .unwrap();
 
     fails(&site, &issue, 4, &["exists already"]);
     assert_eq!(

@@ -92,10 +92,18 @@ impl TrustAnchor {
         self.validity
     }
 
+    /// Whether what the other root has signed is signed by this one too: the same name and the same key, as in a root
+    /// certificate that was renewed (RFC 5280 §6.1.1 (d)).
+    #[must_use]
+    pub fn is_same_authority(&self, other: &TrustAnchor) -> bool {
+        self.anchor == other.anchor
+    }
+
     /// Verifies a device's certificate chain, end entity first; intermediates follow, the root may be among them.
     ///
     /// The chain must lead to this root, be valid at `now` (the root too) and permit client authentication, and its
-    /// end entity must name exactly one device, in its URI and its common name alike. Revocation is not checked here.
+    /// end entity must name exactly one device, in its URI and its common name alike. Revocation is another
+    /// question: see [`RevocationList`](crate::RevocationList).
     ///
     /// # Errors
     /// [`Error::ChainLength`], [`Error::MalformedCertificate`], [`Error::Untrusted`], [`Error::Expired`],
@@ -137,7 +145,7 @@ impl TrustAnchor {
 }
 
 /// The authority signs with P-256 and SHA-256; nothing else is accepted in a chain.
-const CHAIN_ALGORITHMS: &[&dyn rustls_pki_types::SignatureVerificationAlgorithm] =
+pub(crate) const CHAIN_ALGORITHMS: &[&dyn rustls_pki_types::SignatureVerificationAlgorithm] =
     &[webpki::aws_lc_rs::ECDSA_P256_SHA256];
 
 /// A device whose certificate chain was verified.

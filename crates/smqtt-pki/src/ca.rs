@@ -4,16 +4,17 @@ use core::time::Duration;
 
 use rand::CryptoRng;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
 use crate::signer::RcgenKey;
 use crate::{
-    CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Serial, TrustAnchor, Validity,
-    certificates_to_pem,
+    CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Revocation, RevocationList,
+    RevocationReason, Serial, TrustAnchor, Validity, certificates_to_pem,
 };
 
 /// A certificate authority: a root certificate and its key, ECDSA P-256. The key is erased when dropped.
@@ -190,6 +191,43 @@ impl CertificateAuthority {
         Ok((issued, key))
     }
 
+    /// Issues a list of the certificates that were taken back. It replaces the one before, so it names all of them that
+    /// are still valid; its number is larger than the one's before. `validity` ends when the next list comes at the
+    /// latest.
+    ///
+    /// # Errors
+    /// [`Error::Validity`] if the span lies outside of the root's, [`Error::Issue`].
+    pub fn issue_crl(
+        &self,
+        revoked: &[Revocation],
+        number: u64,
+        validity: Validity,
+    ) -> Result<RevocationList, Error> {
+        let validity = validity.within(&self.anchor.validity())?;
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
+        let crl = CertificateRevocationListParams {
+            this_update: at(validity.not_before()),
+            next_update: at(validity.not_after()),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked
+                .iter()
+                .map(|revocation| RevokedCertParams {
+                    serial_number: SerialNumber::from_slice(revocation.serial.as_bytes()),
+                    revocation_time: at(revocation.at),
+                    reason_code: reason_code(revocation.reason),
+                    invalidity_date: None,
+                })
+                .collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let issuer =
+            Issuer::from_ca_cert_der(self.anchor.root(), RcgenKey(&self.key)).map_err(refused)?;
+        let list = crl.signed_by(&issuer).map_err(refused)?;
+        RevocationList::verify(list.into(), &self.anchor)
+    }
+
     fn issue<R: CryptoRng + ?Sized>(
         &self,
         public_key: &impl rcgen::PublicKeyData,
@@ -219,18 +257,30 @@ impl CertificateAuthority {
 
 /// What all certificates share.
 fn params(common_name: &str, serial: Serial, validity: Validity) -> CertificateParams {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
         .push(DnType::CommonName, common_name);
     params.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
     params.not_before = at(validity.not_before());
     params.not_after = at(validity.not_after());
     params.use_authority_key_identifier_extension = true;
     params
+}
+
+/// RFC 5280 §5.3.1: an unspecified reason is left out.
+fn reason_code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
+    match reason {
+        RevocationReason::Unspecified => None,
+        RevocationReason::KeyCompromise => Some(rcgen::RevocationReason::KeyCompromise),
+        RevocationReason::Superseded => Some(rcgen::RevocationReason::Superseded),
+        RevocationReason::CessationOfOperation => {
+            Some(rcgen::RevocationReason::CessationOfOperation)
+        }
+    }
 }
 
 fn refused(error: rcgen::Error) -> Error {

@@ -104,6 +104,9 @@ pub enum Error {
     /// A certificate of the right authority that names no device.
     #[error("the certificate names no SMQTT device: {0}")]
     NotADevice(&'static str),
+    /// A revocation list that can not be read or trusted.
+    #[error("the revocation list is unusable: {0}")]
+    RevocationList(String),
     /// A signature that its alleged signer did not make over this message.
     #[error("the signature is not the device's, or the signed data was altered")]
     BadSignature,

@@ -2,6 +2,7 @@
 //!
 //! - [`CertificateAuthority`] issues device and server certificates; [`CertificateRequest`] is what a device asks with.
 //! - [`TrustAnchor`] verifies a device's chain and yields a [`VerifiedDevice`], which verifies signatures.
+//! - [`RevocationList`] says which certificates an authority has taken back.
 //! - [`Identity`] is a device's bundle on disk: key, certificate, root, ABE parameters and attribute key.
 //! - [`tls`] builds rustls configurations: TLS 1.3 only, X25519MLKEM768 first, no process-wide provider needed.
 //! - [`enrolment`] holds the messages of the authority's HTTP API.
@@ -38,6 +39,7 @@
 
 mod anchor;
 mod ca;
+mod crl;
 mod device_id;
 pub mod enrolment;
 mod error;
@@ -54,6 +56,7 @@ mod validity;
 
 pub use anchor::{KeyType, TrustAnchor, VerifiedDevice};
 pub use ca::{CertificateAuthority, IssuedCertificate};
+pub use crl::{CrlNumber, Revocation, RevocationList, RevocationReason};
 pub use device_id::DeviceId;
 pub use error::Error;
 pub use fingerprint::Fingerprint;

@@ -17,7 +17,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::{Error, Fingerprint, Identity, TrustAnchor};
+use crate::{Error, Fingerprint, Identity, RevocationList, TrustAnchor};
 
 /// The ALPN protocol of MQTT, as IANA registers it.
 pub const ALPN_MQTT: &[u8] = b"mqtt";
@@ -94,9 +94,26 @@ pub enum ClientAuth<'a> {
     /// No certificate is asked for.
     None,
     /// A certificate may be presented; if one is, it must lead to this root.
-    Optional(&'a TrustAnchor),
+    Optional(Trusted<'a>),
     /// A certificate that leads to this root must be presented.
-    Required(&'a TrustAnchor),
+    Required(Trusted<'a>),
+}
+
+/// Which client certificates a server accepts.
+#[derive(Clone, Copy, Debug)]
+pub struct Trusted<'a> {
+    /// The root that they lead to.
+    pub anchor: &'a TrustAnchor,
+    /// Those that the root's authority has taken back. With a list, whoever it says nothing about is refused: everyone
+    /// once it is past its validity, and certificates that an intermediate authority issued.
+    pub crl: Option<&'a RevocationList>,
+}
+
+impl<'a> From<&'a TrustAnchor> for Trusted<'a> {
+    /// All that lead to this root.
+    fn from(anchor: &'a TrustAnchor) -> Self {
+        Trusted { anchor, crl: None }
+    }
 }
 
 /// A server's configuration. `chain` begins with the server's certificate and should end with the root, so that clients
@@ -116,25 +133,28 @@ pub fn server_config(
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?;
-    let verifier = |anchor: &TrustAnchor| {
-        let roots = Arc::new(roots(anchor)?);
-        Ok::<_, Error>(WebPkiClientVerifier::builder_with_provider(
-            roots,
-            provider.clone(),
-        ))
+    let verifier = |trusted: Trusted<'_>| {
+        let roots = Arc::new(roots(trusted.anchor)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+        Ok::<_, Error>(match trusted.crl {
+            None => builder,
+            Some(crl) => builder
+                .with_crls([crl.der().clone()])
+                .enforce_revocation_expiration(),
+        })
     };
     let unusable =
         |e: rustls::server::VerifierBuilderError| Error::Tls(rustls::Error::General(e.to_string()));
     let builder = match client_auth {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Optional(anchor) => builder.with_client_cert_verifier(
-            verifier(anchor)?
+        ClientAuth::Optional(trusted) => builder.with_client_cert_verifier(
+            verifier(trusted)?
                 .allow_unauthenticated()
                 .build()
                 .map_err(unusable)?,
         ),
-        ClientAuth::Required(anchor) => {
-            builder.with_client_cert_verifier(verifier(anchor)?.build().map_err(unusable)?)
+        ClientAuth::Required(trusted) => {
+            builder.with_client_cert_verifier(verifier(trusted)?.build().map_err(unusable)?)
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;

@@ -75,7 +75,7 @@ fn identity(ca: &CertificateAuthority, name: &str, seed: u8) -> (tempfile::TempD
 fn a_device_and_a_server_of_one_authority_shake_hands_post_quantum() {
     let ca = authority(1);
     let (_dir, identity) = identity(&ca, "sensor-17", 2);
-    let server = serving(&ca, ClientAuth::Required(ca.trust_anchor()));
+    let server = serving(&ca, ClientAuth::Required(ca.trust_anchor().into()));
     let (client, server) = shake(
         client_config(&identity, &[ALPN_MQTT]).unwrap(),
         server,
@@ -129,7 +129,7 @@ fn a_server_turns_away_who_has_no_certificate_or_a_foreign_one() {
     let nobody = anonymous_client_config(ours.trust_anchor(), &[]).unwrap();
     let refusal = shake(
         nobody,
-        serving(&ours, ClientAuth::Required(ours.trust_anchor())),
+        serving(&ours, ClientAuth::Required(ours.trust_anchor().into())),
         "localhost",
     )
     .unwrap_err();
@@ -151,8 +151,8 @@ fn a_server_turns_away_who_has_no_certificate_or_a_foreign_one() {
         .with_client_auth_cert(issued.chain, key.to_der().unwrap())
         .unwrap();
     let auths = [
-        ClientAuth::Required(ours.trust_anchor()),
-        ClientAuth::Optional(ours.trust_anchor()),
+        ClientAuth::Required(ours.trust_anchor().into()),
+        ClientAuth::Optional(ours.trust_anchor().into()),
     ];
     for auth in auths {
         let refusal = shake(stranger.clone(), serving(&ours, auth), "localhost").unwrap_err();
@@ -169,7 +169,7 @@ fn a_certificate_is_optional_where_it_is_said_to_be() {
     let nobody = anonymous_client_config(ca.trust_anchor(), &[]).unwrap();
     let (_, server) = shake(
         nobody,
-        serving(&ca, ClientAuth::Optional(ca.trust_anchor())),
+        serving(&ca, ClientAuth::Optional(ca.trust_anchor().into())),
         "localhost",
     )
     .unwrap();
@@ -178,7 +178,7 @@ fn a_certificate_is_optional_where_it_is_said_to_be() {
     let known = client_config(&identity, &[]).unwrap();
     let (_, server) = shake(
         known,
-        serving(&ca, ClientAuth::Optional(ca.trust_anchor())),
+        serving(&ca, ClientAuth::Optional(ca.trust_anchor().into())),
         "localhost",
     )
     .unwrap();
