@@ -1,7 +1,7 @@
 //! A running broker: its worker threads and what they stand on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::listening::listen;
 use crate::mailbox::Mailbox;
 use crate::retained::RetainedStore;
-use crate::shared::{ListenerState, Mail, Shared};
+use crate::shared::{ListenerState, Mail, Reloads, Shared};
 use crate::trie::Trie;
 use crate::{Error, worker};
 
@@ -94,6 +94,7 @@ impl Broker {
             mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
             counters: (0..count).map(|_| Counters::default()).collect(),
             connections: AtomicUsize::new(0),
+            reloads: Reloads::default(),
             capture,
             started: Instant::now(),
             current: RwLock::new(Arc::new(current)),
@@ -131,9 +132,18 @@ impl Broker {
     /// [`Error`], as [`Broker::check`]: then everything stays as it was.
     pub fn reload(&self, mut config: Config) -> Result<Reloaded, Error> {
         config.validate()?;
-        let needs_restart = config.keep_fixed(&self.shared.current().config);
-        self.shared.put_in_force(Current::load(config)?);
+        let before = self.shared.current();
+        let needs_restart = config.keep_fixed(&before.config);
+        let next = Current::load(config)?;
+        next.check_follows(&before)?;
+        self.shared.put_in_force(next);
+        self.shared.reloads.done.fetch_add(1, Ordering::Relaxed);
         Ok(Reloaded { needs_restart })
+    }
+
+    /// Counts a reload that was asked for and not done.
+    pub(crate) fn count_refused_reload(&self) {
+        self.shared.reloads.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Where it listens, with the ports that were free.

@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     pub(crate) session: Option<SessionRef>,
     /// Which of what is in flight came by shared subscriptions; the session's between connections.
     pub(crate) shares: Shares,
+    /// When its client's certificate expires, if it is to end then.
+    pub(crate) expires: Option<Instant>,
     /// Wakes the task of this connection.
     pub(crate) waker: Option<Waker>,
     /// Whether it stands in the worker's list of connections to flush.
@@ -61,6 +63,7 @@ impl Connection {
             phase: Phase::Open,
             session: None,
             shares: Shares::default(),
+            expires: None,
             waker: None,
             touched: false,
             want_write: false,
@@ -77,7 +80,12 @@ impl Connection {
     /// When the timers should look at this connection.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Open => self.protocol.poll_timeout(),
+            Phase::Open => self
+                .protocol
+                .poll_timeout()
+                .into_iter()
+                .chain(self.expires)
+                .min(),
             Phase::Closing { until, .. } => Some(until),
             Phase::Dead => None,
         }

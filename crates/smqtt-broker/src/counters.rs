@@ -97,6 +97,10 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: Counter,
     /// Connections ended because the peer broke the rules of TLS or MQTT, or was refused.
     pub(crate) peer_errors: Counter,
+    /// Clients refused at the handshake because their certificate is revoked.
+    pub(crate) revoked: Counter,
+    /// Sessions ended because their client is not admitted any more.
+    pub(crate) expelled: Counter,
     drops: [Counter; DropCause::ALL.len()],
 }
 

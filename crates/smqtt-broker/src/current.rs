@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smqtt_pki::TrustAnchor;
+use smqtt_pki::{RevocationList, TrustAnchor};
 use smqtt_proto::{QoS, server};
 
 use crate::access::Access;
@@ -39,6 +39,8 @@ pub(crate) struct ListenerTls {
     pub(crate) config: Arc<rustls::ServerConfig>,
     /// What device certificates are verified against.
     pub(crate) anchor: Option<Arc<TrustAnchor>>,
+    /// Those that the anchor's authority has taken back.
+    pub(crate) crl: Option<Arc<RevocationList>>,
 }
 
 impl Current {
@@ -54,6 +56,43 @@ impl Current {
             access: Access::load(&config)?,
             config,
         })
+    }
+}
+
+impl Current {
+    /// The revocation list, if there is one.
+    pub(crate) fn crl(&self) -> Option<&RevocationList> {
+        let mut lists = self
+            .listeners
+            .iter()
+            .filter_map(|rules| rules.tls.as_ref()?.crl.as_deref());
+        lists.next()
+    }
+
+    /// Checks that this may follow on `before`: a revocation list that is older than the one in force
+    /// would let revoked clients in again.
+    ///
+    /// # Errors
+    /// [`Error::TlsFiles`].
+    pub(crate) fn check_follows(&self, before: &Current) -> Result<(), Error> {
+        let pairs = self.listeners.iter().zip(&before.listeners);
+        for (next, before) in pairs.filter_map(|(a, b)| Some((a.tls.as_ref()?, b.tls.as_ref()?))) {
+            let (Some(anchor), Some(anchor_before)) = (&next.anchor, &before.anchor) else {
+                continue;
+            };
+            let (Some(crl), Some(crl_before)) = (&next.crl, &before.crl) else {
+                continue;
+            };
+            if anchor.is_same_authority(anchor_before) && crl.number() < crl_before.number() {
+                return Err(Error::TlsFiles(format!(
+                    "{}: its number {} is older than {}, which is in force: give the authority's newest",
+                    self.config.tls.crl.clone().unwrap_or_default().display(),
+                    crl.number(),
+                    crl_before.number(),
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -36,6 +36,7 @@
 mod access;
 mod broker;
 mod capture;
+mod certificate;
 mod config;
 mod connection;
 mod counters;
@@ -47,6 +48,7 @@ mod listening;
 pub mod logging;
 mod mailbox;
 mod queue;
+mod reload;
 pub mod retained;
 mod session;
 mod share;
@@ -60,9 +62,10 @@ mod worker;
 
 pub use broker::{Broker, Reloaded};
 pub use config::{
-    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, Protocol, QueueFull,
+    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, Protocol, QueueFull, Reload,
     RetainedLimits, Scheme, SessionLimits, Sys, Tls,
 };
 pub use error::Error;
+pub use reload::Reloader;
 pub use session::SessionRef;
 pub use subscription::Subscription;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use smqtt_broker::{Broker, Cli, Error, logging};
+use smqtt_broker::{Broker, Cli, Error, Reloader, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Error> {
     let config = cli.configuration()?;
-    logging::init(&config.log)?;
+    let level = logging::init(&config.log)?;
     if cli.check_config {
         Broker::check(&config)?;
         println!("configuration is valid");
@@ -28,22 +28,29 @@ fn run(cli: &Cli) -> Result<(), Error> {
     raise_open_files();
     let system = |what| move |source| Error::System { what, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()
         .map_err(system("the main runtime"))?;
     let _context = runtime.enter();
     // Before the listeners, so that a signal which comes right after "listening" is not lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(system("the SIGTERM handler"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the SIGINT handler"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("the SIGHUP handler"))?;
+    let mut reloader = Reloader::new(cli.clone(), &config, level);
     let broker = Broker::start(config)?;
     for url in broker.urls() {
         eprintln!("listening on {url}");
     }
     runtime.block_on(async {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
-            () = broker.worker_ended() => {}
+        loop {
+            let cause = tokio::select! {
+                _ = terminate.recv() => return tracing::info!("stopping on SIGTERM"),
+                _ = interrupt.recv() => return tracing::info!("stopping on SIGINT"),
+                () = broker.worker_ended() => return,
+                _ = hangup.recv() => "SIGHUP",
+                () = reloader.changed() => "a file has changed",
+            };
+            reloader.reload(&broker, cause);
         }
     });
     broker.stop()

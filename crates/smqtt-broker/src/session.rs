@@ -178,6 +178,7 @@ mod tests {
         let mut sessions = Sessions::new(1);
         let nobody = Admitted {
             identity: crate::directory::Identity::Anonymous,
+            certificate: None,
             listener: 0,
         };
         let first = sessions.open("a", nobody.clone()).reference;

@@ -34,8 +34,17 @@ pub(crate) struct Shared {
     pub(crate) counters: Vec<Counters>,
     /// Connections of all workers, to hold against the limit.
     pub(crate) connections: AtomicUsize,
+    pub(crate) reloads: Reloads,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
+}
+
+/// How often the configuration was read again.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    pub(crate) done: AtomicU64,
+    /// Refused as a whole, for a fault in it.
+    pub(crate) refused: AtomicU64,
 }
 
 impl Shared {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, server_config};
-use smqtt_pki::{TrustAnchor, files};
+use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, Trusted, server_config};
+use smqtt_pki::{RevocationList, TrustAnchor, UnixTime, Validity, files};
 
 use crate::Error;
 use crate::config::{Config, Listener, Scheme};
@@ -16,6 +16,7 @@ struct TlsFiles<'a> {
     cert: &'a Path,
     key: &'a Path,
     anchor: Option<Arc<TrustAnchor>>,
+    crl: Option<Arc<RevocationList>>,
 }
 
 /// Prepares the rules of every listener of a validated configuration.
@@ -31,7 +32,16 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
                 .as_deref()
                 .map(read_anchor)
                 .transpose()?;
-            Some(TlsFiles { cert, key, anchor })
+            let crl = match (&config.tls.crl, &anchor) {
+                (Some(path), Some(anchor)) => Some(read_crl(path, anchor)?),
+                _ => None,
+            };
+            Some(TlsFiles {
+                cert,
+                key,
+                anchor,
+                crl,
+            })
         }
         _ => None,
     };
@@ -54,10 +64,11 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
 fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls, Error> {
     let chain = files::read_certificates(files.cert).map_err(refused)?;
     let key = files::read_private_key(files.key).map_err(refused)?;
+    let crl = files.crl.as_deref();
     let client_auth = match &files.anchor {
         None => ClientAuth::None,
-        Some(anchor) if listener.allow_anonymous => ClientAuth::Optional(anchor),
-        Some(anchor) => ClientAuth::Required(anchor),
+        Some(anchor) if listener.allow_anonymous => ClientAuth::Optional(Trusted { anchor, crl }),
+        Some(anchor) => ClientAuth::Required(Trusted { anchor, crl }),
     };
     let config = server_config(chain, key, client_auth, &[ALPN_MQTT]).map_err(|error| {
         Error::TlsFiles(format!(
@@ -69,6 +80,7 @@ fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls
     Ok(ListenerTls {
         config: Arc::new(config),
         anchor: files.anchor.clone(),
+        crl: files.crl.clone(),
     })
 }
 
@@ -84,6 +96,28 @@ fn read_anchor(path: &Path) -> Result<Arc<TrustAnchor>, Error> {
     Ok(Arc::new(anchor))
 }
 
+/// An expired list is taken, so that a restart or another change is not held up by it: then nobody is
+/// admitted by certificate, and the log says so. One from the future tells of a wrong clock.
+fn read_crl(path: &Path, anchor: &TrustAnchor) -> Result<Arc<RevocationList>, Error> {
+    let unusable = |reason: String| Error::TlsFiles(format!("{}: {reason}", path.display()));
+    let text = files::read(
+        path,
+        MAX_CRL,
+        "give the authority's revocation list with --tls-crl",
+    )
+    .map_err(refused)?;
+    let list = RevocationList::read(&text, anchor).map_err(|error| unusable(error.to_string()))?;
+    let begins = list.validity().not_before().as_secs();
+    if begins > UnixTime::now().as_secs() + Validity::CLOCK_SKEW.as_secs() {
+        return Err(unusable(
+            "the revocation list is not valid yet: check this machine's clock".into(),
+        ));
+    }
+    Ok(Arc::new(list))
+}
+
+/// Room for a million certificates.
+const MAX_CRL: u64 = 64 * 1024 * 1024;
 /// A root certificate is far smaller.
 const MAX_PEM: u64 = 64 * 1024;
 

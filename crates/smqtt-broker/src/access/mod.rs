@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConnection;
-use smqtt_pki::UnixTime;
+use smqtt_pki::VerifiedDevice;
 use smqtt_proto::ReasonCode;
 use smqtt_proto::packet::Connect;
 
 use crate::Error;
+use crate::certificate::Shown;
 use crate::config::Config;
 use crate::current::ListenerRules;
 use crate::directory::Identity;
@@ -17,9 +17,11 @@ use crate::directory::Identity;
 pub(crate) struct Access {}
 
 /// A client that was admitted: kept with its session, to be judged again when the rules change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admitted {
     pub(crate) identity: Identity,
+    /// What it showed, if its identity stands on that.
+    pub(crate) certificate: Option<Shown>,
     /// The place of the listener that it came by.
     pub(crate) listener: usize,
 }
@@ -33,34 +35,23 @@ impl Access {
         Ok(Access {})
     }
 
-    /// Who the sender of a CONNECT has proved to be to a listener with these rules.
+    /// Who the sender of a CONNECT has proved to be to a listener with these rules; `device` is who
+    /// its certificate, which was verified, names.
     ///
     /// # Errors
     /// Nobody that may come in: the reason code for the client, and the reason for the log.
     pub(crate) fn identify(
         &self,
         rules: &ListenerRules,
-        tls: Option<&ServerConnection>,
+        device: Option<&VerifiedDevice>,
         _connect: &Connect,
     ) -> Result<Identity, (ReasonCode, String)> {
-        let anonymous = || match rules.allow_anonymous {
-            true => Ok(Identity::Anonymous),
-            false => Err((
+        match device {
+            Some(device) => Ok(Identity::Device(Arc::new(device.id().clone()))),
+            None if rules.allow_anonymous => Ok(Identity::Anonymous),
+            None => Err((
                 ReasonCode::NotAuthorized,
                 "it has shown no certificate".to_owned(),
-            )),
-        };
-        let Some(chain) = tls.and_then(|tls| tls.peer_certificates()) else {
-            return anonymous();
-        };
-        let Some(anchor) = rules.tls.as_ref().and_then(|tls| tls.anchor.as_ref()) else {
-            return anonymous();
-        };
-        match anchor.verify_device(chain, UnixTime::now()) {
-            Ok(device) => Ok(Identity::Device(Arc::new(device.id().clone()))),
-            Err(error) => Err((
-                ReasonCode::NotAuthorized,
-                format!("its certificate is not a device's: {error}"),
             )),
         }
     }

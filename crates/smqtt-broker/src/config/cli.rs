@@ -43,6 +43,9 @@ pub struct Cli {
     /// The authority's root certificate (PEM); devices must show a certificate issued under it
     #[arg(long, value_name = "FILE", env = "SMQTT_BROKER_TLS_CLIENT_CA")]
     pub tls_client_ca: Option<PathBuf>,
+    /// The authority's revocation list (PEM or DER): devices on it are refused
+    #[arg(long, value_name = "FILE", env = "SMQTT_BROKER_TLS_CRL")]
+    pub tls_crl: Option<PathBuf>,
     /// Worker threads, 0 for one per core
     #[arg(long, value_name = "N", env = "SMQTT_BROKER_WORKERS")]
     pub workers: Option<usize>,
@@ -104,6 +107,7 @@ impl Cli {
         put(&self.tls_cert, &mut config.tls.cert);
         put(&self.tls_key, &mut config.tls.key);
         put(&self.tls_client_ca, &mut config.tls.client_ca);
+        put(&self.tls_crl, &mut config.tls.crl);
         put(&self.capture, &mut config.capture.file);
         config.workers = self.workers.unwrap_or(config.workers);
         config.log.format = self.log_format.unwrap_or(config.log.format);

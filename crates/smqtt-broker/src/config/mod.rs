@@ -46,6 +46,8 @@ pub struct Config {
     pub protocol: Protocol,
     /// The `$SYS` topics.
     pub sys: Sys,
+    /// When the configuration is read again.
+    pub reload: Reload,
     /// The diagnostic capture of all traffic after TLS.
     pub capture: Capture,
 }
@@ -65,7 +67,7 @@ pub struct Listener {
 }
 
 /// Certificate files, PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// The broker's certificate chain, its own certificate first.
@@ -77,6 +79,12 @@ pub struct Tls {
     /// The authority's root certificate; devices must show a certificate issued under it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
+    /// The authority's revocation list, PEM or DER: a device whose certificate is on it is refused,
+    /// and so is every device once the list has expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl: Option<PathBuf>,
+    /// End a connection when its client's certificate expires.
+    pub end_at_expiry: bool,
 }
 
 /// Logging.
@@ -174,6 +182,14 @@ pub struct Sys {
     pub interval_seconds: u64,
 }
 
+/// When the configuration is read again; on SIGHUP it always is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// Also when the configuration file, or a file that it names, has changed.
+    pub watch: bool,
+}
+
 /// The diagnostic capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -183,6 +199,18 @@ pub struct Capture {
     pub file: Option<PathBuf>,
     /// Size in bytes at which the capture stops.
     pub max_bytes: u64,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            cert: None,
+            key: None,
+            client_ca: None,
+            crl: None,
+            end_at_expiry: true,
+        }
+    }
 }
 
 impl Default for Log {
@@ -240,6 +268,12 @@ impl Default for Sys {
     }
 }
 
+impl Default for Reload {
+    fn default() -> Self {
+        Reload { watch: true }
+    }
+}
+
 impl Default for Capture {
     fn default() -> Self {
         Capture {
@@ -257,6 +291,13 @@ impl Config {
             n => n,
         };
         wanted.clamp(1, MAX_WORKERS)
+    }
+
+    /// The files that are read when this configuration is loaded.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let tls = &self.tls;
+        let files = [&tls.cert, &tls.key, &tls.client_ca, &tls.crl];
+        files.into_iter().flatten().cloned().collect()
     }
 
     /// Checks what no single value shows: that there is a listener, that nothing insecure was
@@ -279,6 +320,11 @@ impl Config {
         }
         for listener in &self.listeners {
             self.validate_listener(listener)?;
+        }
+        if self.tls.crl.is_some() && self.tls.client_ca.is_none() {
+            return refuse(
+                "a revocation list needs the authority whose it is: give --tls-client-ca FILE (tls.client_ca)".into(),
+            );
         }
         self.protocol.validate().map_err(Error::Config)?;
         let at_least_one = [

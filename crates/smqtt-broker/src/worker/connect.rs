@@ -11,6 +11,7 @@ use super::share::note_presence;
 use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::access::Admitted;
+use crate::certificate;
 use crate::connection::Connection;
 use crate::directory::Claim;
 use crate::shared::{Admission, HandedOver, Mail};
@@ -68,7 +69,13 @@ impl Worker {
         let listener = connection.listener.index;
         let rules = &self.current.listeners[listener];
         let tls = connection.transport.tls_state();
-        let identity = self.current.access.identify(rules, tls, connect)?;
+        let (device, shown) = certificate::verify(rules, tls)
+            .map_err(|why| (ReasonCode::NotAuthorized, why))?
+            .unzip();
+        let identity = self
+            .current
+            .access
+            .identify(rules, device.as_ref(), connect)?;
         // [MQTT-4.12.0-1]: there is no extended authentication.
         if connect.properties.authentication_method.is_some() {
             return Err((
@@ -103,9 +110,16 @@ impl Worker {
             .directory
             .claim(&client_id, &identity, preferred)
         {
-            Claim::Owner(worker) => {
-                Ok((worker, client_id, assigned, Admitted { identity, listener }))
-            }
+            Claim::Owner(worker) => Ok((
+                worker,
+                client_id,
+                assigned,
+                Admitted {
+                    identity,
+                    certificate: shown,
+                    listener,
+                },
+            )),
             Claim::Foreign => Err((
                 ReasonCode::NotAuthorized,
                 format!(
@@ -298,6 +312,10 @@ impl Worker {
         ];
         // [MQTT-3.1.3-9]: the will of the connection before is not sent any more.
         session.will = will.map(|will| Box::new(detach_will(will)));
+        let expires = match (&admitted.certificate, self.current.config.tls.end_at_expiry) {
+            (Some(shown), true) => shown.expires_at(pass.now),
+            _ => None,
+        };
         session.admitted = admitted;
         session.expiry = expiry;
         session.connection = Some(slot);
@@ -307,6 +325,7 @@ impl Worker {
         let connection = &mut self.connections[slot];
         connection.shares = shares;
         connection.session = Some(session.reference);
+        connection.expires = expires;
         connection
             .protocol
             .accept(pass.now, in_flight, existing.is_some(), properties);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustls::CertificateError;
 use smqtt_proto::packet::{
     DisconnectProperties, MessageProperties, Publish, PublishProperties, Will,
 };
@@ -218,6 +219,9 @@ impl Worker {
         connection.timer = None;
         if connection.deadline().is_some_and(|at| at <= pass.now) {
             match connection.phase {
+                Phase::Open if connection.expires.is_some_and(|at| at <= pass.now) => {
+                    self.on_certificate_expired(slot, pass);
+                }
                 Phase::Open => {
                     connection.protocol.handle_timeout(pass.now);
                     connection.wake();
@@ -236,8 +240,22 @@ impl Worker {
         }
         self.counters().peer_errors.add(1);
         let peer = self.connections[slot].peer;
-        if let Some(suppressed) = self.log_limit.admit("tls", Instant::now()) {
-            tracing::warn!(%peer, suppressed, "closed a connection: {error}");
+        let (kind, hint) = match smqtt_pki::tls::tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => {
+                self.counters().revoked.add(1);
+                ("revoked", "; the authority has taken it back")
+            }
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. },
+            )) => (
+                "crl-expired",
+                "; no device is admitted until tls.crl is renewed",
+            ),
+            _ => ("tls", ""),
+        };
+        if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
+            tracing::warn!(%peer, suppressed, "closed a connection: {error}{hint}");
         }
     }
 

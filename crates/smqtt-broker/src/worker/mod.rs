@@ -149,6 +149,9 @@ impl Worker {
         if index == 0 && sys > 0 {
             worker.set_sys_timer(Instant::now() + Duration::from_secs(1));
         }
+        if index == 0 {
+            worker.set_timer(Instant::now(), Timer::RevocationList);
+        }
         worker
     }
 
@@ -253,6 +256,7 @@ impl Worker {
                 Timer::SessionEnd(session) => self.end_session(session, &mut pass),
                 Timer::RetainedExpiry => self.on_retained_expiry(&mut pass),
                 Timer::Sys => self.on_sys_due(&mut pass),
+                Timer::RevocationList => self.on_look_at_revocation_list(&mut pass),
             }
         }
     }

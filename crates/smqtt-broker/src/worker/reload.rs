@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smqtt_pki::{RevocationList, UnixTime};
 use smqtt_proto::ReasonCode;
 
 use super::timers::Timer;
@@ -13,6 +14,8 @@ use crate::session::SessionRef;
 
 /// Sessions that a reload ends are logged one by one, at most so many a worker.
 const NAMED: usize = 100;
+/// How often it is looked whether the revocation list is about to expire.
+const LOOK_AT_LIST: Duration = Duration::from_secs(3600);
 
 impl Worker {
     /// Goes by `current` from now on.
@@ -22,6 +25,7 @@ impl Worker {
             self.reload_shared(&before, pass);
         }
         self.judge_again(pass);
+        self.expire_again(pass);
     }
 
     /// Ends every session, and its connection with it, whose client would not be admitted any more.
@@ -60,6 +64,9 @@ impl Worker {
     /// Why not.
     pub(super) fn still_admits(&self, admitted: &Admitted) -> Result<(), &'static str> {
         let rules = &self.current.listeners[admitted.listener];
+        if let Some(shown) = &admitted.certificate {
+            shown.judge(rules.tls.as_ref())?;
+        }
         self.current.access.still_admits(rules, &admitted.identity)
     }
 
@@ -70,14 +77,76 @@ impl Worker {
             return;
         };
         session.expiry = 0;
+        self.shared.counters[self.index].expelled.add(1);
         match session.connection {
             Some(slot) => self.disconnect(slot, ReasonCode::AdministrativeAction, pass),
             None => self.end_session(reference, pass),
         }
     }
 
+    /// Sets anew when connections end because of their certificates.
+    fn expire_again(&mut self, pass: &mut Pass<'_>) {
+        let wanted = self.current.config.tls.end_at_expiry;
+        let expiring: Vec<_> = self
+            .sessions
+            .iter()
+            .filter_map(|session| {
+                let shown = session.admitted.certificate.as_ref()?;
+                Some((session.connection?, shown.expires_at(pass.now)))
+            })
+            .collect();
+        for (slot, expires) in expiring {
+            self.connections[slot].expires = expires.filter(|_| wanted);
+            self.arm(slot);
+        }
+    }
+
+    /// A certificate was to expire about now. Its client may come back with the next one, to the same
+    /// session.
+    pub(super) fn on_certificate_expired(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        let expires = self.connections[slot]
+            .session
+            .and_then(|session| self.sessions.get(session))
+            .and_then(|session| session.admitted.certificate.as_ref())
+            .and_then(|shown| shown.expires_at(pass.now));
+        // The clock may have been set back meanwhile.
+        self.connections[slot].expires = expires.filter(|at| *at > pass.now);
+        if self.connections[slot].expires.is_none() {
+            let peer = self.connections[slot].peer;
+            tracing::info!(%peer, "ended a connection: its client's certificate has expired");
+            self.disconnect(slot, ReasonCode::MaximumConnectTime, pass);
+        }
+    }
+
+    /// Warns of a revocation list that is about to let nobody in.
+    pub(super) fn on_look_at_revocation_list(&mut self, pass: &mut Pass<'_>) {
+        self.set_timer(pass.now + LOOK_AT_LIST, Timer::RevocationList);
+        self.warn_of_revocation_list();
+    }
+
+    fn warn_of_revocation_list(&self) {
+        let Some(validity) = self.current.crl().map(RevocationList::validity) else {
+            return;
+        };
+        let (begin, end) = (
+            validity.not_before().as_secs(),
+            validity.not_after().as_secs(),
+        );
+        match end.saturating_sub(UnixTime::now().as_secs()) {
+            0 => tracing::error!(
+                "the revocation list has expired: no device is admitted until tls.crl is renewed"
+            ),
+            left if left <= (end - begin) / 4 => tracing::warn!(
+                hours = left / 3600,
+                "the revocation list expires soon, and no device is admitted then: renew tls.crl"
+            ),
+            _ => {}
+        }
+    }
+
     /// What the first worker does for all.
     fn reload_shared(&mut self, before: &Current, pass: &mut Pass<'_>) {
+        self.warn_of_revocation_list();
         let config = &self.current.config;
         let (messages, bytes) = (config.retained.messages, config.retained.bytes);
         pass.shared.retained.write().set_limits(messages, bytes);

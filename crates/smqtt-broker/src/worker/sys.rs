@@ -1,6 +1,7 @@
 //! The `$SYS` topics: what the broker says about itself, retained, to who may read it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use smqtt_proto::packet::Publish;
@@ -54,6 +55,7 @@ impl Worker {
                 .sum::<u64>()
                 .to_string()
         };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
         let mut values: HashMap<String, String> = [
             (
                 "version",
@@ -68,6 +70,8 @@ impl Worker {
             ("connections/accepted", sum(|c| &c.connections_accepted)),
             ("connections/refused", sum(|c| &c.connections_refused)),
             ("connections/errors", sum(|c| &c.peer_errors)),
+            ("connections/revoked", sum(|c| &c.revoked)),
+            ("clients/expelled", sum(|c| &c.expelled)),
             ("publish/messages/received", sum(|c| &c.publish_received)),
             ("publish/messages/sent", sum(|c| &c.publish_sent)),
             ("publish/messages/refused", sum(|c| &c.publish_refused)),
@@ -83,6 +87,8 @@ impl Worker {
                 groups.subscriptions.to_string(),
             ),
             ("shared_subscriptions/groups", groups.groups.to_string()),
+            ("reloads/done", count(&shared.reloads.done)),
+            ("reloads/refused", count(&shared.reloads.refused)),
         ]
         .into_iter()
         .map(|(topic, value)| (format!("$SYS/broker/{topic}"), value))

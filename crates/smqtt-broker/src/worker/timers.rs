@@ -18,6 +18,8 @@ pub(super) enum Timer {
     RetainedExpiry,
     /// The `$SYS` topics are due.
     Sys,
+    /// The revocation list is looked at.
+    RevocationList,
 }
 
 /// Timers in the order in which they are due.

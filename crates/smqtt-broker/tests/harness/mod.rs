@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Options, publish, subscribe, text};
-pub use pki::{TestPki, connect_tls};
+pub use pki::{HOUR, TestPki, connect_tls, lasting, replace, served_certificate};
 
 /// How long anything may take that is to happen at all.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,6 +62,11 @@ impl Broker {
     /// A broker with these arguments, of which at least one is a listener.
     pub fn start(args: &[&str]) -> Broker {
         let listeners = args.iter().filter(|arg| **arg == "--listen").count();
+        Broker::start_expecting(args, listeners)
+    }
+
+    /// A broker with these arguments, which has so many listeners.
+    pub fn start_expecting(args: &[&str], listeners: usize) -> Broker {
         let mut child = command(args)
             .stderr(Stdio::piped())
             .spawn()

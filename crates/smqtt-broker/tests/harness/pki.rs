@@ -1,7 +1,8 @@
 //! An authority, a server certificate and device certificates for one test.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use smqtt_pki::{
-    CertificateAuthority, CertificateRequest, IdentityKey, ServerName, UnixTime, Validity, files,
-    tls,
+    CertificateAuthority, CertificateDer, CertificateRequest, IdentityKey, Revocation,
+    RevocationReason, Serial, ServerName, UnixTime, Validity, files, tls,
 };
 use smqtt_proto::ProtocolVersion;
 
@@ -26,7 +27,7 @@ impl TestPki {
     pub fn new(seed: u8) -> TestPki {
         let mut rng = ChaCha20Rng::from_seed([seed; 32]);
         let authority =
-            CertificateAuthority::create("Test", validity(), &mut rng).expect("authority");
+            CertificateAuthority::create("Test", lasting(HOUR), &mut rng).expect("authority");
         let dir = tempfile::tempdir().expect("temporary directory");
         let pki = TestPki {
             dir,
@@ -38,7 +39,7 @@ impl TestPki {
         let host = ServerName::try_from("127.0.0.1").expect("an address");
         let (server, key) = pki
             .authority
-            .issue_server(&[host], validity(), &mut pki.rng.clone())
+            .issue_server(&[host], lasting(HOUR), &mut pki.rng.clone())
             .expect("issue");
         files::write_public(&pki.path("server.crt"), server.chain_pem().as_bytes()).expect("write");
         files::write_private(
@@ -68,15 +69,54 @@ impl TestPki {
 
     /// What a device of this name connects with.
     pub fn device(&mut self, name: &str) -> ClientConfig {
+        self.device_for(name, HOUR).0
+    }
+
+    /// As [`TestPki::device`], for so many seconds, with the certificate's serial number.
+    pub fn device_for(&mut self, name: &str, seconds: u64) -> (ClientConfig, Serial) {
         let id = name.parse().expect("device id");
         let key = IdentityKey::generate(&mut self.rng);
         let request =
             CertificateRequest::from_pem(&key.csr_pem(&id).expect("request")).expect("request");
         let issued = self
             .authority
-            .issue_device(&request, &id, validity(), &mut self.rng)
+            .issue_device(&request, &id, lasting(seconds), &mut self.rng)
             .expect("issue");
-        self.client(Some((issued.chain, key)))
+        (self.client(Some((issued.chain, key))), issued.serial)
+    }
+
+    /// Puts a revocation list in the place of `ca.crl`, which is made if it is not there.
+    pub fn revoke(&self, number: u64, serials: &[Serial], validity: Validity) {
+        let revoked: Vec<_> = serials
+            .iter()
+            .map(|serial| Revocation {
+                serial: *serial,
+                at: UnixTime::now(),
+                reason: RevocationReason::KeyCompromise,
+            })
+            .collect();
+        let list = self
+            .authority
+            .issue_crl(&revoked, number, validity)
+            .expect("issue");
+        replace(&self.path("ca.crl"), list.to_pem().as_bytes(), 0o644);
+    }
+
+    /// Gives the broker another certificate, with another key; returns the certificate.
+    pub fn renew_server(&mut self) -> CertificateDer<'static> {
+        let host = ServerName::try_from("127.0.0.1").expect("an address");
+        let (server, key) = self
+            .authority
+            .issue_server(&[host], lasting(HOUR), &mut self.rng)
+            .expect("issue");
+        let key = key.to_pem().expect("PEM");
+        replace(&self.path("server.key"), key.as_bytes(), 0o600);
+        replace(
+            &self.path("server.crt"),
+            server.chain_pem().as_bytes(),
+            0o644,
+        );
+        server.chain[0].clone()
     }
 
     /// What a client without certificate connects with.
@@ -115,6 +155,28 @@ pub fn connect_tls(port: u16, config: &ClientConfig, version: ProtocolVersion) -
     Client::over(stream, socket, version)
 }
 
-fn validity() -> Validity {
-    Validity::starting(UnixTime::now(), Duration::from_secs(3600)).expect("an hour")
+/// The certificate that the broker shows to who connects now.
+pub fn served_certificate(port: u16, config: &ClientConfig) -> CertificateDer<'static> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
+    let name = ServerName::try_from("127.0.0.1").expect("an address");
+    let mut tls = ClientConnection::new(Arc::new(config.clone()), name).expect("client");
+    while tls.is_handshaking() {
+        tls.complete_io(&mut socket).expect("a handshake");
+    }
+    tls.peer_certificates().expect("a certificate")[0].clone()
+}
+
+/// Puts a file in the place of another in one step.
+pub fn replace(path: &Path, content: &[u8], mode: u32) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, content).expect("write");
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    std::fs::rename(&beside, path).expect("rename");
+}
+
+pub const HOUR: u64 = 3600;
+
+/// From now on, for so many seconds.
+pub fn lasting(seconds: u64) -> Validity {
+    Validity::starting(UnixTime::now(), Duration::from_secs(seconds)).expect("a time")
 }
