@@ -1,12 +1,13 @@
 //! Deliveries in both directions: what client and server connections have in common.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BufMut;
 
+use crate::aliases::{Alias, OutgoingAliases};
 use crate::packet::{Ack, Publish};
 use crate::session::{OutgoingState, Session};
 use crate::violation::PublishError;
@@ -48,7 +49,7 @@ pub(crate) struct Flow {
     /// PUBACKs and PUBRECs owed, in the order of the PUBLISHes (`[MQTT-4.6.0-2]`, `[MQTT-4.6.0-3]`).
     owed: VecDeque<Owed>,
     incoming_aliases: Vec<Option<TopicName>>,
-    outgoing_aliases: HashMap<TopicName, NonZeroU16>,
+    outgoing_aliases: OutgoingAliases,
 }
 
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Flow {
             received: 0,
             owed: VecDeque::new(),
             incoming_aliases: Vec::new(),
-            outgoing_aliases: HashMap::new(),
+            outgoing_aliases: OutgoingAliases::default(),
         }
     }
 
@@ -533,33 +534,25 @@ fn wrong_acknowledgement(
     Err(Violation::WrongAcknowledgement { packet, packet_id })
 }
 
-/// Writes a message, by alias where the peer takes aliases: the first topics of a connection get them, for as long
-/// as there are any.
+/// Writes a message, by alias where the peer takes aliases.
 #[inline]
 fn send(
     terms: &Terms,
-    aliases: &mut HashMap<TopicName, NonZeroU16>,
+    aliases: &mut OutgoingAliases,
     outbox: &mut Outbox,
     message: &Message,
     delivery: &Delivery,
     mut framing: Framing,
     now: Instant,
 ) -> Result<(), PublishError> {
-    let mut new_alias = None;
-    if terms.outgoing_aliases > 0 {
-        match aliases.get(message.topic()) {
-            Some(&alias) => {
-                framing.topic_alias = Some(alias);
-                framing.omit_topic = true;
-            }
-            None => {
-                new_alias = u16::try_from(aliases.len() + 1)
-                    .ok()
-                    .filter(|alias| *alias <= terms.outgoing_aliases)
-                    .and_then(NonZeroU16::new);
-                framing.topic_alias = new_alias;
-            }
+    let found = aliases.find(message.topic(), terms.outgoing_aliases);
+    match found {
+        Some(Alias::Known(alias)) => {
+            framing.topic_alias = Some(alias);
+            framing.omit_topic = true;
         }
+        Some(Alias::New(alias)) => framing.topic_alias = Some(alias),
+        None => {}
     }
     let size = message.encoded_len(terms.version, delivery, &framing)?;
     if size > terms.max_packet_size as usize {
@@ -569,8 +562,8 @@ fn send(
         });
     }
     message.write(terms.version, delivery, &framing, now, outbox)?;
-    if let Some(alias) = new_alias {
-        aliases.insert(message.topic().detach(), alias);
+    if let Some(Alias::New(alias)) = found {
+        aliases.learn(message.topic(), alias);
     }
     Ok(())
 }

@@ -78,6 +78,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aliases;
 pub mod client;
 mod codec;
 mod error;

@@ -58,6 +58,35 @@ fn repeated_topics_are_sent_by_alias_and_arrive_whole() {
     assert_eq!(topics.collect::<Vec<_>>(), ["a", "b", "a", "c", "b", "c"]);
 }
 
+/// Whoever resolves them gets every message with its topic, however often aliases change hands.
+#[test]
+fn aliases_go_over_to_the_topics_in_use() {
+    let mut taking_two = options(V5);
+    taking_two.topic_alias_maximum = 2;
+    let mut pair = Pair::connected_with(taking_two, server::Config::default());
+    let mut sent = Vec::new();
+    for phase in ["a", "b"] {
+        for _ in 0..5 {
+            for topic in ["1", "2"] {
+                let topic = format!("{phase}/{topic}");
+                let message = to(&topic, &pair);
+                pair.server
+                    .publish(pair.now, &message, Delivery::default())
+                    .expect("sent");
+                sent.push(topic);
+            }
+        }
+    }
+    pair.run();
+    let wire = aliases(&pair.to_client);
+    assert_eq!(wire[wire.len() - 2..], [("", Some(1)), ("", Some(2))]);
+    let topics = pair.client_events.iter().filter_map(|event| match event {
+        smqtt_proto::client::Event::Publish(publish) => Some(publish.topic.as_str()),
+        _ => None,
+    });
+    assert_eq!(topics.collect::<Vec<_>>(), sent);
+}
+
 #[test]
 fn clients_use_the_aliases_that_the_server_takes() {
     let config = server::Config {
