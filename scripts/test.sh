@@ -5,8 +5,8 @@
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
 # Needs a Rust toolchain and a C compiler. mosquitto, its clients and openssl come from Debian's packages, paho-mqtt
-# from PyPI into target/test-venv. Where there is no package manager, the tests that need them are skipped:
-# said loudly, and counted as skipped.
+# from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where there is no package
+# manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 pattern=${1:-}
@@ -46,6 +46,19 @@ if "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
 else
   loud "SKIPPED: paho-mqtt is not installed: every test with 'with_paho' in its name is left out"
   skip+=(with_paho)
+fi
+
+node=target/test-node
+if [ ! -d "$node/node_modules/mqtt" ] && command -v npm >/dev/null; then
+  echo "installing MQTT.js into $node"
+  mkdir -p "$node"
+  npm install --prefix "$node" --silent --no-audit --no-fund --no-package-lock 'mqtt@^5' >/dev/null || true
+fi
+if command -v node >/dev/null && [ -d "$node/node_modules/mqtt" ]; then
+  SMQTT_TEST_NODE=$PWD/$node; export SMQTT_TEST_NODE
+else
+  loud "SKIPPED: node or MQTT.js is not installed: every test with 'with_mqttjs' in its name is left out"
+  skip+=(with_mqttjs)
 fi
 
 if ! command -v openssl >/dev/null && command -v apt-get >/dev/null; then

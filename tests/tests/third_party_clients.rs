@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use smqtt_tests::fleet::{Fleet, publish, subscribe};
+use smqtt_tests::fleet::{Fleet, Service, publish, subscribe};
 use smqtt_tests::mosquitto::{client, command, subscribed};
-use smqtt_tests::programs::{repository, run, run_with_input};
+use smqtt_tests::programs::{program, repository, run, run_with_input};
 
 fn both_versions(check: impl Fn(&str)) {
     for version in ["mqttv311", "mqttv5"] {
@@ -212,21 +212,80 @@ fn a_reader_whose_attributes_do_not_satisfy_gets_a_count_and_no_error() {
     );
 }
 
+/// A broker for anyone, without TLS.
+fn open_broker() -> Service {
+    Service::start(
+        program("smqtt-broker").args(["--listen", "mqtt://127.0.0.1:0", "--allow-anonymous"]),
+        "mqtt://",
+    )
+}
+
 #[test]
-fn with_paho_clients_of_both_versions_pass_messages_over_tls() {
+fn with_mosquitto_pub_and_sub_messages_pass_without_tls() {
+    let broker = open_broker();
+    let port = broker.port().to_string();
+    let client = |name: &str, version: &str| {
+        let mut command = command("stdbuf");
+        command.args(["-oL", name, "-h", "127.0.0.1", "-p", &port, "-V", version]);
+        command
+    };
+    both_versions(|version| {
+        for qos in ["0", "1", "2"] {
+            let topic = format!("plain/{version}/{qos}");
+            let mut sub = client("mosquitto_sub", version);
+            sub.args(["-t", "plain/#", "-q", qos, "-F", "got %t %q %p"]);
+            let sub = subscribed(sub);
+            let mut put = client("mosquitto_pub", version);
+            let _ = run(put.args(["-t", &topic, "-q", qos, "-m", "hello"])).success();
+            assert_eq!(
+                sub.wait_for_stdout("got "),
+                format!("got {topic} {qos} hello")
+            );
+        }
+    });
+}
+
+#[test]
+fn with_paho_clients_of_both_versions_pass_messages() {
     let python =
         std::env::var_os("SMQTT_TEST_PYTHON").expect("scripts/test.sh sets SMQTT_TEST_PYTHON");
+    let script = repository().join("tests/tests/paho_round_trip.py");
     let fleet = Fleet::start();
     let one = fleet.enrol("one", "role = sensor");
-    let finished = run(Command::new(python)
-        .arg(repository().join("tests/tests/paho_round_trip.py"))
-        .arg(fleet.broker.port().to_string())
-        .arg(&one));
-    let finished = finished.success();
-    assert_eq!(
-        finished.text().matches("ok ").count(),
-        6,
-        "{}",
-        finished.text()
-    );
+    let open = open_broker();
+    for (port, identity) in [(fleet.broker.port(), Some(&one)), (open.port(), None)] {
+        let mut command = Command::new(&python);
+        command.arg(&script).arg(port.to_string()).args(identity);
+        let finished = run(&mut command).success();
+        assert_eq!(
+            finished.text().matches("ok ").count(),
+            6,
+            "{}",
+            finished.text()
+        );
+    }
+}
+
+#[test]
+fn with_mqttjs_clients_of_both_versions_pass_messages() {
+    let modules =
+        std::env::var_os("SMQTT_TEST_NODE").expect("scripts/test.sh sets SMQTT_TEST_NODE");
+    let script = repository().join("tests/tests/mqttjs_round_trip.mjs");
+    let fleet = Fleet::start();
+    let one = fleet.enrol("one", "role = sensor");
+    let open = open_broker();
+    let tls = format!("mqtts://127.0.0.1:{}", fleet.broker.port());
+    let plain = format!("mqtt://127.0.0.1:{}", open.port());
+    for (url, identity) in [(tls, Some(&one)), (plain, None)] {
+        let mut command = Command::new("node");
+        command.env("SMQTT_TEST_NODE", &modules);
+        command.arg(&script).arg(&url).args(identity);
+        let finished = run(&mut command).success();
+        assert_eq!(
+            finished.text().matches("ok ").count(),
+            6,
+            "{url}: {}",
+            finished.text()
+        );
+    }
 }
