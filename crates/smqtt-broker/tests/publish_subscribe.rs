@@ -333,6 +333,18 @@ fn clients_do_not_publish_to_the_brokers_own_topics() {
 }
 
 #[test]
+fn the_reason_of_a_refusal_need_not_be_told() {
+    let broker = Broker::configured("[protocol]\ntell_not_authorized = false\n");
+    let mut client = Client::connect(broker.port(), Options::v5("c"));
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert_eq!(
+            client.publish("$SYS/broker/mine", qos, "x"),
+            ReasonCode::UnspecifiedError
+        );
+    }
+}
+
+#[test]
 fn subscriptions_and_levels_are_bounded() {
     let broker = Broker::configured("[limits]\ntopic_levels = 3\n[session]\nsubscriptions = 2\n");
     let mut client = Client::connect(broker.port(), Options::v5("c"));

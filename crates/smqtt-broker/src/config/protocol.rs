@@ -1,7 +1,7 @@
 //! What MQTT leaves to the server: optional features, and where clients are sent.
 
 use serde::{Deserialize, Serialize};
-use smqtt_proto::{MqttString, TopicName};
+use smqtt_proto::{MqttString, ReasonCode, TopicName};
 
 /// Optional features of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,6 +9,9 @@ use smqtt_proto::{MqttString, TopicName};
 pub struct Protocol {
     /// Accept shared subscriptions, `$share/GROUP/FILTER`.
     pub shared_subscriptions: bool,
+    /// Tell MQTT 5 clients "not authorized" (0x87) where they may not publish or subscribe; else
+    /// "unspecified error" (0x80), which does not reveal the reason.
+    pub tell_not_authorized: bool,
     /// What the response topics of a client begin with: this, followed by its client id, is the
     /// Response Information of an MQTT 5 client that asks for it. Without one there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +28,7 @@ impl Default for Protocol {
     fn default() -> Self {
         Protocol {
             shared_subscriptions: true,
+            tell_not_authorized: true,
             response_information: None,
             server_reference: None,
             server_moved: false,
@@ -33,6 +37,14 @@ impl Default for Protocol {
 }
 
 impl Protocol {
+    /// The reason that a client is told in PUBACK, PUBREC or SUBACK.
+    pub(crate) fn told(&self, reason: ReasonCode) -> ReasonCode {
+        match reason {
+            ReasonCode::NotAuthorized if !self.tell_not_authorized => ReasonCode::UnspecifiedError,
+            reason => reason,
+        }
+    }
+
     /// The Response Information of a client. None where its client id makes no topic name.
     pub(crate) fn response_information_for(&self, client_id: &str) -> Option<MqttString> {
         let topic = format!("{}{client_id}", self.response_information.as_ref()?);

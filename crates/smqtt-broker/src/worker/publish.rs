@@ -51,7 +51,7 @@ impl Worker {
             // repeat the message for ever.
             protocol.acknowledge(packet_id, ReasonCode::Success);
         } else {
-            protocol.acknowledge(packet_id, reason);
+            protocol.acknowledge(packet_id, self.current.config.protocol.told(reason));
         }
     }
 

@@ -52,7 +52,7 @@ impl Worker {
                 granted.push((filter, subscription, send_retained));
                 ReasonCode::granted(options.qos)
             };
-            reasons.push(reason);
+            reasons.push(limits.protocol.told(reason));
         }
         // First the subscription, then the look at the retained store: a message that is retained
         // meanwhile comes one way or the other.
