@@ -6,10 +6,13 @@
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
-use crate::{Error, Suite};
+use crate::{Error, Suite, oracle::MESSAGE_BYTES};
 
 /// The encoding version that this program writes and reads.
 pub(crate) const VERSION: u8 = 1;
+
+/// What errors call a ciphertext.
+pub(crate) const CIPHERTEXT: &str = "ciphertext";
 
 /// Longest head of a CBOR item.
 const HEAD_BYTES: usize = 9;
@@ -75,6 +78,21 @@ pub(crate) fn read<'b, const N: usize>(
         return Err(malformed("it is not in deterministic encoding"));
     }
     Ok(fields)
+}
+
+/// The group elements of a ciphertext, which the masked message follows: all but its end.
+///
+/// # Errors
+/// It has not the length that its policy or attributes give it.
+pub(crate) fn elements(ciphertext: &[u8], expected: usize) -> Result<&[u8], Error> {
+    match ciphertext.split_last_chunk::<MESSAGE_BYTES>() {
+        Some((elements, _)) if ciphertext.len() == expected => Ok(elements),
+        _ => Err(Error::WrongLength {
+            object: CIPHERTEXT,
+            found: ciphertext.len(),
+            expected,
+        }),
+    }
 }
 
 /// A field of exactly `L` bytes.

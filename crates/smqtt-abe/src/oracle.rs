@@ -135,19 +135,25 @@ impl Context {
         out
     }
 
-    /// What decapsulation returns once it has recovered `d`: it repeats the encapsulation with
-    /// `again`, and takes the rejection key, without telling, where that makes another ciphertext.
+    /// What decapsulation returns once it has recovered `d`: it makes the group elements again with
+    /// `again`, and takes the rejection key, without telling, where others come out.
+    ///
+    /// The masked message need not be made again. Equal elements are those of an honest
+    /// encapsulation of `message`, from which every key that opens them recovers the very Z^s that
+    /// the mask was made of: so `d` is Z^s, and `message` came from the mask by way of `d`.
     pub(crate) fn conclude(
         &self,
         ciphertext: &[u8],
-        masked: &[u8; MESSAGE_BYTES],
         d: &Gt,
         rejection: &[u8; 32],
-        again: impl FnOnce(&[u8; MESSAGE_BYTES]) -> Vec<u8>,
+        again: impl FnOnce(&Coins) -> Vec<u8>,
     ) -> SharedKey {
+        let (elements, masked) = ciphertext
+            .split_last_chunk::<MESSAGE_BYTES>()
+            .expect("its length was checked");
         let message = self.mask(masked, d);
-        let repeated = Zeroizing::new(again(&message));
-        let genuine = repeated[..].ct_eq(ciphertext);
+        let repeated = Zeroizing::new(again(&self.coins(&message)));
+        let genuine = repeated[..].ct_eq(elements);
         SharedKey::select(
             &self.rejection(rejection, ciphertext),
             &self.key(&message, ciphertext),
@@ -192,6 +198,11 @@ pub(crate) enum Coin {
 pub(crate) struct Coins(Hkdf<Sha256>);
 
 impl Coins {
+    /// s.
+    pub(crate) fn secret(&self) -> Scalar {
+        self.scalar(Coin::Secret, 0)
+    }
+
     /// The scalar of this kind and number.
     pub(crate) fn scalar(&self, coin: Coin, index: usize) -> Scalar {
         let index = u32::try_from(index).expect("rows are bounded");

@@ -11,12 +11,11 @@ use crate::{
     curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Prepared, Scalar, multi_pairing},
     encoding,
     limits::MAX_ATTRIBUTES,
-    oracle::{MESSAGE_BYTES, ParametersHash},
+    oracle::ParametersHash,
     share::ShareMatrix,
 };
 
 const OBJECT: &str = "attribute key";
-const CIPHERTEXT: &str = "ciphertext";
 
 /// A device's decryption key: opens what is encrypted to a policy that its attributes satisfy.
 ///
@@ -101,28 +100,16 @@ impl AttributeKey {
             return Err(Error::WrongParameters { object: OBJECT });
         }
         let matrix = ShareMatrix::new(policy)?;
-        let expected = ciphertext_bytes(&matrix);
-        if ciphertext.len() != expected {
-            return Err(Error::WrongLength {
-                object: CIPHERTEXT,
-                found: ciphertext.len(),
-                expected,
-            });
-        }
+        let elements = encoding::elements(ciphertext, ciphertext_bytes(&matrix))?;
         let opening = matrix
             .open(|row| self.element(row.attribute).is_some())
             .ok_or(Error::NotAuthorised)?;
-        let (elements, masked) = ciphertext
-            .split_last_chunk::<MESSAGE_BYTES>()
-            .expect("its length was checked");
         let elements = Elements::read(&matrix, elements)?;
         let context = parameters.public().oracles().context(&policy.encode());
         let d = Zeroizing::new(self.recover(&matrix, &opening, &elements));
-        Ok(
-            context.conclude(ciphertext, masked, &d, &self.rejection, |message| {
-                parameters.encrypt(&matrix, &context, message)
-            }),
-        )
+        Ok(context.conclude(ciphertext, &d, &self.rejection, |coins| {
+            parameters.elements(&matrix, coins)
+        }))
     }
 
     fn element(&self, attribute: &Attribute) -> Option<&G1Affine> {
@@ -197,6 +184,11 @@ impl AttributeKey {
     /// # Errors
     /// Anything but the canonical encoding of a key under these parameters.
     pub fn from_bytes(bytes: &[u8], parameters: &PublicParameters) -> Result<Self, Error> {
+        Self::decode(bytes, Some(&parameters.hash()))
+    }
+
+    /// Reads an encoding of a key under these parameters, or under any.
+    pub(crate) fn decode(bytes: &[u8], parameters: Option<&ParametersHash>) -> Result<Self, Error> {
         let malformed = |reason| Error::Malformed {
             object: OBJECT,
             reason,
@@ -209,7 +201,9 @@ impl AttributeKey {
             }
         };
         let [hash, attributes, rejection, sk1, sk3, sk2] = encoding::read(OBJECT, SUITE, bytes)?;
-        if *hash != parameters.hash() {
+        let hash: &ParametersHash =
+            encoding::fixed(OBJECT, hash, "the parameter hash is not 32 bytes")?;
+        if parameters.is_some_and(|expected| expected != hash) {
             return Err(Error::WrongParameters { object: OBJECT });
         }
         let attributes = AttributeSet::decode(attributes)?;
@@ -238,7 +232,7 @@ impl AttributeKey {
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self::new(
-            parameters.hash(),
+            *hash,
             attributes,
             Zeroizing::new(*rejection),
             sk1,
@@ -260,7 +254,7 @@ impl Elements {
     fn read(matrix: &ShareMatrix<'_>, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |element| {
             move |reason| Error::BadPoint {
-                object: CIPHERTEXT,
+                object: encoding::CIPHERTEXT,
                 element,
                 reason,
             }
@@ -301,7 +295,7 @@ impl AttributeKey {
         opening: &[(usize, Scalar)],
         ciphertext: &[u8],
     ) -> Gt {
-        let elements = &ciphertext[..ciphertext.len() - MESSAGE_BYTES];
+        let elements = encoding::elements(ciphertext, ciphertext_bytes(matrix)).expect("honest");
         let elements = Elements::read(matrix, elements).expect("an honest ciphertext");
         self.recover(matrix, opening, &elements)
     }

@@ -10,7 +10,7 @@ use super::SUITE;
 use crate::{
     Error, SharedKey,
     curve::{FixedBase, G1, G1_BYTES, G2, G2_BYTES, Scalar},
-    oracle::{Coin, Context, MESSAGE_BYTES},
+    oracle::{Coin, Coins, MESSAGE_BYTES},
     setup::{self, Public},
     share::ShareMatrix,
 };
@@ -68,21 +68,18 @@ impl PublicParameters {
         let context = self.public().oracles().context(&policy.encode());
         let mut message = Zeroizing::new([0u8; MESSAGE_BYTES]);
         rng.fill_bytes(&mut *message);
-        let ciphertext = self.encrypt(&matrix, &context, &message);
+        let coins = context.coins(&message);
+        let mut ciphertext = self.elements(&matrix, &coins);
+        let d = Zeroizing::new(self.public().z_pow(&coins.secret()));
+        ciphertext.extend_from_slice(&context.mask(&message, &d)[..]);
         let key = context.key(&message, &ciphertext);
         Ok((ciphertext, key))
     }
 
-    /// The ciphertext of `message`: a function of nothing but the arguments, so that decapsulation
-    /// can repeat it.
-    pub(super) fn encrypt(
-        &self,
-        matrix: &ShareMatrix<'_>,
-        context: &Context,
-        message: &[u8; MESSAGE_BYTES],
-    ) -> Vec<u8> {
-        let coins = context.coins(message);
-        let s = coins.scalar(Coin::Secret, 0);
+    /// The group elements of a ciphertext: a function of nothing but the arguments, so that
+    /// decapsulation can repeat it.
+    pub(super) fn elements(&self, matrix: &ShareMatrix<'_>, coins: &Coins) -> Vec<u8> {
+        let s = coins.secret();
         let occurrences: Vec<Scalar> = (1..=matrix.occurrences())
             .map(|j| coins.scalar(Coin::Occurrence, j))
             .collect();
@@ -109,8 +106,6 @@ impl PublicParameters {
         for element in G1::all_to_affine(&rows) {
             out.extend_from_slice(&element.to_bytes());
         }
-        let d = Zeroizing::new(self.public().z_pow(&s));
-        out.extend_from_slice(&context.mask(message, &d)[..]);
         out
     }
 

@@ -93,9 +93,9 @@ fn subject_comparison() {
     let context = oracles.context(&Attribute::epoch(Epoch::new(1)).encode());
     let ciphertext = secret([3u8; 704]);
     let d = Zeroizing::new(secret(base));
-    let key = context.conclude(&ciphertext, &[5; 32], &d, &secret([9; 32]), |message| {
-        let mut again = ciphertext.to_vec();
-        again[..32].copy_from_slice(message);
+    let key = context.conclude(&ciphertext, &d, &secret([9; 32]), |coins| {
+        let mut again = ciphertext[..672].to_vec();
+        again[..32].copy_from_slice(&*coins.secret().to_le_bytes());
         again
     });
     black_box(public(*key.as_bytes()));

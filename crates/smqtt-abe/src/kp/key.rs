@@ -10,12 +10,11 @@ use crate::{
     Error, SharedKey,
     curve::{G1, G1_BYTES, G1Affine, G2_BYTES, G2Affine, Gt, Prepared, Scalar, multi_pairing},
     encoding,
-    oracle::{MESSAGE_BYTES, ParametersHash},
+    oracle::ParametersHash,
     share::ShareMatrix,
 };
 
 const OBJECT: &str = "policy key";
-const CIPHERTEXT: &str = "ciphertext";
 
 /// A device's decryption key: opens what is labelled with attributes that satisfy its policy.
 ///
@@ -83,14 +82,7 @@ impl PolicyKey {
             return Err(Error::WrongParameters { object: OBJECT });
         }
         let set: Vec<_> = attributes.iter().collect();
-        let expected = ciphertext_bytes(set.len());
-        if ciphertext.len() != expected {
-            return Err(Error::WrongLength {
-                object: CIPHERTEXT,
-                found: ciphertext.len(),
-                expected,
-            });
-        }
+        let elements = encoding::elements(ciphertext, ciphertext_bytes(set.len()))?;
         let matrix = ShareMatrix::new(&self.policy)?;
         let place = |attribute| set.binary_search(&attribute).ok();
         let opening = matrix
@@ -101,17 +93,12 @@ impl PolicyKey {
             .into_iter()
             .filter_map(|(i, gamma)| Some((i, gamma, place(matrix.rows()[i].attribute)?)))
             .collect();
-        let (elements, masked) = ciphertext
-            .split_last_chunk::<MESSAGE_BYTES>()
-            .expect("its length was checked");
         let elements = Elements::read(elements)?;
         let context = parameters.public().oracles().context(&attributes.encode());
         let d = Zeroizing::new(self.recover(&matrix, &opening, &elements));
-        Ok(
-            context.conclude(ciphertext, masked, &d, &self.rejection, |message| {
-                parameters.encrypt(attributes, &context, message)
-            }),
-        )
+        Ok(context.conclude(ciphertext, &d, &self.rejection, |coins| {
+            parameters.elements(attributes, coins)
+        }))
     }
 
     /// d, from rows and coefficients that open the matrix. The coefficients are public.
@@ -175,6 +162,11 @@ impl PolicyKey {
     /// # Errors
     /// Anything but the canonical encoding of a key under these parameters.
     pub fn from_bytes(bytes: &[u8], parameters: &PublicParameters) -> Result<Self, Error> {
+        Self::decode(bytes, Some(&parameters.hash()))
+    }
+
+    /// Reads an encoding of a key under these parameters, or under any.
+    pub(crate) fn decode(bytes: &[u8], parameters: Option<&ParametersHash>) -> Result<Self, Error> {
         let malformed = |reason| Error::Malformed {
             object: OBJECT,
             reason,
@@ -187,7 +179,9 @@ impl PolicyKey {
             }
         };
         let [hash, policy, rejection, sk1, sk2] = encoding::read(OBJECT, SUITE, bytes)?;
-        if *hash != parameters.hash() {
+        let hash: &ParametersHash =
+            encoding::fixed(OBJECT, hash, "the parameter hash is not 32 bytes")?;
+        if parameters.is_some_and(|expected| expected != hash) {
             return Err(Error::WrongParameters { object: OBJECT });
         }
         let policy = Formula::decode(policy)?;
@@ -213,7 +207,7 @@ impl PolicyKey {
             .map(|bytes| G2Affine::from_bytes(bytes).map_err(bad("sk2")))
             .collect::<Result<_, _>>()?;
         Ok(Self::new(
-            parameters.hash(),
+            *hash,
             policy,
             Zeroizing::new(*rejection),
             sk1,
@@ -233,7 +227,7 @@ impl Elements {
     fn read(bytes: &[u8]) -> Result<Self, Error> {
         let bad = |element| {
             move |reason| Error::BadPoint {
-                object: CIPHERTEXT,
+                object: encoding::CIPHERTEXT,
                 element,
                 reason,
             }
@@ -249,5 +243,23 @@ impl Elements {
                 .map(|bytes| G1Affine::from_bytes(bytes).map_err(bad("ct2")))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+#[cfg(test)]
+impl PolicyKey {
+    /// (sk1 in the order of leaves, sk2), for tests that play the attacker.
+    pub(crate) fn elements(&self) -> (Vec<G1>, Vec<G2Affine>) {
+        let sk1 = self.sk1.iter().map(|e| e.to_jacobian()).collect();
+        (sk1, self.sk2.to_vec())
+    }
+
+    /// d, as a key whose policy is one attribute, the set's first, finds it.
+    pub(crate) fn recover_with(&self, attributes: &AttributeSet, ciphertext: &[u8]) -> Gt {
+        let matrix = ShareMatrix::new(&self.policy).expect("an honest policy");
+        let expected = ciphertext_bytes(attributes.iter().count());
+        let elements = encoding::elements(ciphertext, expected).expect("an honest ciphertext");
+        let elements = Elements::read(elements).expect("an honest ciphertext");
+        self.recover(&matrix, &[(0, Scalar::one(), 0)], &elements)
     }
 }

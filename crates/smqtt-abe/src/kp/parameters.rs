@@ -11,7 +11,7 @@ use crate::{
     Error, SharedKey,
     curve::{G1, G1_BYTES, G2_BYTES},
     limits::MAX_ATTRIBUTES,
-    oracle::{Coin, Context, MESSAGE_BYTES},
+    oracle::{Coins, MESSAGE_BYTES},
     setup::{self, Public},
 };
 
@@ -65,20 +65,18 @@ impl PublicParameters {
         let context = self.0.oracles().context(&attributes.encode());
         let mut message = Zeroizing::new([0u8; MESSAGE_BYTES]);
         rng.fill_bytes(&mut *message);
-        let ciphertext = self.encrypt(attributes, &context, &message);
+        let coins = context.coins(&message);
+        let mut ciphertext = self.elements(attributes, &coins);
+        let d = Zeroizing::new(self.0.z_pow(&coins.secret()));
+        ciphertext.extend_from_slice(&context.mask(&message, &d)[..]);
         let key = context.key(&message, &ciphertext);
         Ok((ciphertext, key))
     }
 
-    /// The ciphertext of `message`: a function of nothing but the arguments, so that decapsulation
-    /// can repeat it.
-    pub(super) fn encrypt(
-        &self,
-        attributes: &AttributeSet,
-        context: &Context,
-        message: &[u8; MESSAGE_BYTES],
-    ) -> Vec<u8> {
-        let s = context.coins(message).scalar(Coin::Secret, 0);
+    /// The group elements of a ciphertext: a function of nothing but the arguments, so that
+    /// decapsulation can repeat it.
+    pub(super) fn elements(&self, attributes: &AttributeSet, coins: &Coins) -> Vec<u8> {
+        let s = coins.secret();
         let elements: Vec<G1> = attributes
             .iter()
             .map(|attribute| self.0.oracles().attribute(attribute).pow(&s))
@@ -88,8 +86,6 @@ impl PublicParameters {
         for element in G1::all_to_affine(&elements) {
             out.extend_from_slice(&element.to_bytes());
         }
-        let d = Zeroizing::new(self.0.z_pow(&s));
-        out.extend_from_slice(&context.mask(message, &d)[..]);
         out
     }
 
