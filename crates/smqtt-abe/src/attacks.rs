@@ -5,11 +5,12 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
-use smqtt_policy::{Attribute, AttributeSet, Formula, Policy};
+use smqtt_policy::{Attribute, AttributeSet, Epoch, Formula, Policy};
 
 use crate::{
     cp,
     curve::{G1, G1_BYTES, G1Affine, G2, G2_BYTES, G2Affine, Gt, Scalar, WIDE_BYTES, pairing},
+    kp,
     share::{ShareMatrix, linear},
 };
 
@@ -408,6 +409,119 @@ fn rows_do_not_move_to_another_attribute() {
     };
     assert!(attack(&weak_hash, &mut rng));
     assert!(!attack(&sound_hash, &mut rng));
+}
+
+/// The epoch is a conjunct wrapped around every policy. CIRCL wrapped its policies for chosen
+/// ciphertexts in the same way, and its AND gave the wrapped policy the whole secret: the wrapper came
+/// off. Attacked by a device that was revoked at the turn of the epoch, so that it holds everything but the
+/// new epoch.
+#[test]
+fn the_wrapper_around_a_policy_does_not_come_off() {
+    let mut rng = rng(9);
+    let attack = |wrapped: &Formula, rng: &mut ChaCha20Rng| {
+        let scheme = Textbook {
+            alpha: Scalar::random(rng),
+            b: G1::hash_to_curve(b"B", DOMAIN),
+            hash: &sound_hash,
+            single_occurrence: false,
+        };
+        let (sk1, sk2, sk3) = scheme.key(&["a"], rng);
+        let (ciphertext, d) = scheme.encrypt(wrapped, rng);
+        let finish = |held: &G1, rows: &G1| finish((&sk1, &sk3), &ciphertext, held, rows) == d;
+        // The policy's row alone, as if nothing were around it; with the wrapper's row; without both.
+        let both = ciphertext.ct3[0].mul(&ciphertext.ct3[1]);
+        finish(&sk2[0], &ciphertext.ct3[0])
+            || finish(&sk2[0], &both)
+            || finish(&G1::neutral(), &G1::neutral())
+    };
+    let children = || {
+        vec![
+            leaf("a"),
+            Formula::Attribute(Attribute::epoch(Epoch::new(2))),
+        ]
+    };
+    assert!(
+        attack(&gate(1, children()), &mut rng),
+        "works on a gate that leaks"
+    );
+    let wrapped = leaf("a").at_epoch(Epoch::new(2));
+    assert_eq!(wrapped, gate(2, children()));
+    assert!(!attack(&wrapped, &mut rng), "and not on this one");
+}
+
+/// A wildcard in a key's topic filter stands for one level and has no row: what it must not become is a
+/// joker for a level that the filter names, for several levels, or for none. The attacker sets the
+/// key's rows against the labels of messages that the filter does not match: every subset of the rows,
+/// each with its own label's element or, where the message has none, with any other or without.
+#[test]
+fn wildcards_match_no_level_that_the_filter_names() {
+    let mut rng = rng(10);
+    let (master, parameters) = kp::setup(&mut rng);
+    let policy: Policy = "topic matches house/+/temperature".parse().unwrap();
+    let Formula::Threshold { of: rows, .. } = policy.formula().clone() else {
+        panic!("a conjunction of levels and depth");
+    };
+    let sound = gate(rows.len(), rows.clone());
+    let leaking = gate(1, rows.clone());
+    assert_eq!(&sound, policy.formula());
+    let topics = [
+        "house/kitchen/humidity",
+        "garden/kitchen/temperature",
+        "house/kitchen/oven/temperature",
+        "house/temperature",
+    ];
+    for topic in topics {
+        let labels = AttributeSet::new().with_topic(topic).unwrap();
+        assert!(!policy.evaluate(&labels), "{topic}");
+        let (ciphertext, shared) = parameters.encapsulate(&labels, &mut rng).unwrap();
+        let whole = labels
+            .iter()
+            .next()
+            .cloned()
+            .map(Formula::Attribute)
+            .unwrap();
+        let whole = master.issue(&parameters, &whole, &mut rng).unwrap();
+        assert!(
+            whole
+                .decapsulate(&parameters, &labels, &ciphertext)
+                .unwrap()
+                == shared
+        );
+        let d = whole.recover_with(&labels, &ciphertext);
+
+        let ct1 = G2Affine::from_bytes(ciphertext.first_chunk().unwrap()).unwrap();
+        let (ct2, _) = ciphertext[G2_BYTES..].as_chunks::<G1_BYTES>();
+        let labels: Vec<_> = labels
+            .iter()
+            .zip(ct2)
+            .map(|(a, b)| (a.clone(), G1Affine::from_bytes(b).unwrap().to_jacobian()))
+            .collect();
+        let mut attack = |formula: &Formula| {
+            let key = master.issue(&parameters, formula, &mut rng).unwrap();
+            let (sk1, sk2) = key.elements();
+            let mut jokers: Vec<G1> = labels.iter().map(|(_, element)| *element).collect();
+            jokers.push(G1::neutral());
+            (1..1u32 << rows.len()).any(|subset| {
+                jokers.iter().any(|joker| {
+                    let (mut secret, mut label) = (G1::neutral(), G1::neutral());
+                    for i in (0..rows.len()).filter(|i| subset >> i & 1 == 1) {
+                        let own = labels
+                            .iter()
+                            .find(|(name, _)| rows[i] == Formula::Attribute(name.clone()));
+                        secret = secret.mul(&sk1[i]);
+                        label = label.mul(own.map_or(joker, |(_, element)| element));
+                    }
+                    let pairs = [
+                        (secret.to_affine(), ct1),
+                        (label.inverse().to_affine(), sk2[0]),
+                    ];
+                    multi_pairing(&pairs) == d
+                })
+            })
+        };
+        assert!(attack(&leaking), "{topic}: works where rows leak");
+        assert!(!attack(&sound), "{topic}");
+    }
 }
 
 /// Decapsulation by plain linear algebra in place of the tree: whatever Gaussian elimination finds
