@@ -54,7 +54,9 @@ mod setup;
 mod share;
 mod shared_key;
 mod suite;
+mod summary;
 
 pub use error::{Error, PointDefect};
 pub use shared_key::SharedKey;
 pub use suite::Suite;
+pub use summary::{Kind, Summary};

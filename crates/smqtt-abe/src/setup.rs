@@ -120,6 +120,10 @@ impl Secret {
         Public::new(self.suite, z(&self.element))
     }
 
+    pub(crate) fn parameters_hash(&self) -> ParametersHash {
+        self.parameters
+    }
+
     /// Refuses parameters that are not this secret's.
     pub(crate) fn check(&self, parameters: &Public) -> Result<(), Error> {
         if self.parameters == parameters.hash() {

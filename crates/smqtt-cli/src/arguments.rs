@@ -4,7 +4,7 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
-use crate::{enroll, exit, identity, inspect, policy, publish, subscribe};
+use crate::{enroll, exit, identity, inspect, key, policy, publish, subscribe};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Look into an identity directory
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Look into the files of the encryption
+    #[command(subcommand)]
+    Key(key::Command),
     /// Explain a captured payload without any key
     Inspect(inspect::Options),
 }

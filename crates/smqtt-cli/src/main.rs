@@ -14,6 +14,7 @@ mod identity;
 mod inspect;
 mod interrupt;
 mod json;
+mod key;
 mod policy;
 mod publish;
 mod subscribe;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Sub(options) => on_runtime(subscribe::run(options)),
         Command::Policy(command) => policy::run(&command),
         Command::Identity(command) => identity::run(&command),
+        Command::Key(command) => key::run(&command),
         Command::Inspect(options) => inspect::run(&options),
     };
     match outcome {

@@ -1,11 +1,12 @@
 //! `smqtt policy`: check policies without any network.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use smqtt_client::Identity;
-use smqtt_policy::{AttributeSet, Policy};
+use smqtt_policy::{AttributeSet, Policy, Schema, limits::MAX_SCHEMA_BYTES};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -15,6 +16,7 @@ Examples:
   smqtt policy check 'role = doctor and (dept = icu or dept = er)'
   smqtt policy explain 'role = doctor and clearance >= 3' -a 'role = doctor, clearance = 2'
   smqtt policy explain 'role = doctor' -i keys/anna
+  smqtt policy check 'dpet = icu' --schema schema.toml     # names the attribute that is meant
 
 check prints nothing if the policy is valid; explain ends with exit code 0 whether the attributes
 satisfy the policy or not.";
@@ -35,6 +37,17 @@ pub(crate) struct Text {
     /// The policy
     #[arg(value_name = "POLICY")]
     policy: String,
+
+    #[command(flatten)]
+    language: Language,
+}
+
+/// What a text is read with.
+#[derive(Debug, Args)]
+struct Language {
+    /// Allow only the attributes and values of this schema, a TOML file
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -51,19 +64,23 @@ pub(crate) struct Explain {
     /// The attributes of this identity
     #[arg(short, long, value_name = "DIR")]
     identity: Option<PathBuf>,
+
+    #[command(flatten)]
+    language: Language,
 }
 
 pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
     let text = match command {
         Command::Check(text) => {
-            parse(&text.policy)?;
+            text.language.load()?.policy(&text.policy)?;
             return Ok(Exit::Done);
         }
-        Command::Canonical(text) => parse(&text.policy)?.to_string(),
+        Command::Canonical(text) => text.language.load()?.policy(&text.policy)?.to_string(),
         Command::Explain(options) => {
-            let policy = parse(&options.policy)?;
+            let language = options.language.load()?;
+            let policy = language.policy(&options.policy)?;
             let set = match (&options.attributes, &options.identity) {
-                (Some(text), _) => attributes(text)?,
+                (Some(text), _) => language.attributes(text)?,
                 (None, Some(directory)) => {
                     smqtt_client::attributes(&Identity::load(directory)?)?.without_epoch()
                 }
@@ -77,14 +94,45 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Parses a policy; the failure shows the place.
+/// Parses a policy without a schema; the failure shows the place.
 pub(crate) fn parse(text: &str) -> Result<Policy, Failure> {
-    text.parse()
-        .map_err(|error| Failure::syntax("policy", text, &error))
+    Loaded(None).policy(text)
 }
 
-/// Parses attributes; the failure shows the place.
-fn attributes(text: &str) -> Result<AttributeSet, Failure> {
-    text.parse()
-        .map_err(|error| Failure::syntax("attributes", text, &error))
+impl Language {
+    fn load(&self) -> Result<Loaded, Failure> {
+        self.schema.as_deref().map(schema).transpose().map(Loaded)
+    }
+}
+
+/// The schema that texts have to keep to, if there is one.
+struct Loaded(Option<Schema>);
+
+impl Loaded {
+    fn policy(&self, text: &str) -> Result<Policy, Failure> {
+        let policy = match &self.0 {
+            Some(schema) => schema.policy(text),
+            None => text.parse(),
+        };
+        policy.map_err(|error| Failure::syntax("policy", text, &error))
+    }
+
+    fn attributes(&self, text: &str) -> Result<AttributeSet, Failure> {
+        let set = match &self.0 {
+            Some(schema) => schema.attribute_set(text),
+            None => text.parse(),
+        };
+        set.map_err(|error| Failure::syntax("attributes", text, &error))
+    }
+}
+
+fn schema(path: &Path) -> Result<Schema, Failure> {
+    // One byte more than a schema may have, so that a longer file is refused as such.
+    let limit = u64::try_from(MAX_SCHEMA_BYTES).unwrap_or(u64::MAX - 1) + 1;
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_string(&mut text))
+        .map_err(|error| Failure::file(path, &error))?;
+    Schema::from_toml(&text)
+        .map_err(|error| Failure::input(format!("schema {}: {error}", path.display())))
 }

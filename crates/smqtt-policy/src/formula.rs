@@ -1,6 +1,7 @@
 //! The monotone threshold tree that a share matrix is made from.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::encoding::Reader;
 use crate::limits::{MAX_FORMULA_BYTES, MAX_FORMULA_DEPTH, MAX_OCCURRENCES, MAX_ROWS};
@@ -255,5 +256,62 @@ impl Formula {
             of.push(Self::decode_node(reader, level + 1, rows)?);
         }
         Ok(Self::Threshold { k, of })
+    }
+}
+
+/// In the notation of policies, ranges and topic filters written out. For people: it is no policy's
+/// canonical text, and derived attributes cannot be read back.
+impl fmt::Display for Formula {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Threshold { k, of } = self else {
+            return self.fmt_operand(f);
+        };
+        let separator = match *k {
+            1 => " or ",
+            all if all == of.len() => " and ",
+            _ => {
+                write!(f, "{k} of (")?;
+                ", "
+            }
+        };
+        for (i, child) in of.iter().enumerate() {
+            if i > 0 {
+                f.write_str(separator)?;
+            }
+            child.fmt_operand(f)?;
+        }
+        if separator == ", " {
+            f.write_str(")")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Formula {
+    /// With parentheses where it is a gate.
+    fn fmt_operand(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attribute(attribute) => write!(f, "{attribute}"),
+            Self::Threshold { .. } => write!(f, "({self})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    #[test]
+    fn formulas_are_shown_as_policies_are_written() {
+        let shown = |text: &str| text.parse::<Policy>().unwrap().formula().to_string();
+        for text in ["a", "a and b", "(a or b) and c", "2 of (a, b, c and d)"] {
+            let formula: Policy = text.parse().unwrap();
+            let again: Policy = shown(text).parse().unwrap();
+            assert_eq!(again, formula, "{text}");
+        }
+        let at_epoch = "a".parse::<Policy>().unwrap().at_epoch(Epoch::new(3));
+        assert_eq!(at_epoch.to_string(), "a and epoch 3");
     }
 }
