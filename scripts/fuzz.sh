@@ -22,12 +22,19 @@ all=$(sed -n 's/^name = "\(.*\)"$/\1/p' tests/fuzz/Cargo.toml | grep -v '^smqtt-
 read -ra targets <<<"${*:-$(echo $all)}"
 root=$PWD/target/fuzz
 
-# The build is half of a CI run on a new machine; one that takes longer than this is no reason to fail.
-if ! (cd tests && timeout "${SMQTT_FUZZ_BUILD_LIMIT:-1200}" cargo +nightly fuzz build --target-dir "$root") >"$root.log" 2>&1; then
-  tail -n 40 "$root.log"
-  echo "the fuzz targets do not build" >&2
-  exit 1
-fi
+# On a new machine the build takes longer than the fuzzing: one that is too slow for CI is no failure of what is fuzzed.
+mkdir -p "$root"
+(cd tests && timeout "${SMQTT_FUZZ_BUILD_LIMIT:-3600}" cargo +nightly fuzz build --target-dir "$root") >"$root/build.log" 2>&1
+case $? in
+  0) ;;
+  124)
+    printf '\n!!! SKIPPED: the fuzz targets were not built within %s s: nothing is fuzzed\n\n' "${SMQTT_FUZZ_BUILD_LIMIT:-3600}" >&2
+    exit 0 ;;
+  *)
+    tail -n 40 "$root/build.log"
+    echo "the fuzz targets do not build" >&2
+    exit 1 ;;
+esac
 programs=$(echo "$root"/*/release)
 
 one() { # TARGET: fuzzes it, or minimises its corpus

@@ -4,9 +4,9 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto, its clients and openssl come from Debian's packages, paho-mqtt
-# from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where there is no package
-# manager, the tests that need them are skipped: said loudly, and counted as skipped.
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl and valgrind come from Debian's packages,
+# paho-mqtt and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
+# there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 pattern=${1:-}
@@ -70,6 +70,16 @@ if ! command -v openssl >/dev/null; then
   skip+=(with_openssl)
 fi
 
+if ! command -v valgrind >/dev/null && command -v apt-get >/dev/null; then
+  echo "installing valgrind"
+  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends valgrind' >/dev/null || true
+fi
+
+if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
+  echo "installing py_ecc into $venv"
+  "$venv/bin/pip" install -q --disable-pip-version-check py_ecc==8.0.0 cbor2 || true
+fi
+
 # ---------------------------------------------------------------- run
 
 export SMQTT_TEST_SH=1 # a missing third-party program is then an error of this script, not a reason to pass
@@ -95,6 +105,29 @@ fi
 # Doctests are programs that a reader copies: they have to run.
 cargo test --workspace --locked --no-fail-fast --doc -- ${pattern:+"$pattern"} 2>&1 | tee -a "$log"
 [ "${PIPESTATUS[0]}" -eq 0 ] || failed_runs=$((failed_runs + 1))
+
+# ---------------------------------------------------------------- other judges of the encryption
+
+# Counts as one test, in the form of the runners' closing lines.
+judge() { # NAME COMMAND...
+  local name=$1; shift
+  [ -z "$pattern" ] || [[ $name == *$pattern* ]] || return 0
+  echo "$name"
+  if "$@"; then echo 'test result: ok. 1 passed; 0 failed' >>"$log"
+  else echo "FAILED: $name"; echo 'test result: FAILED. 0 passed; 1 failed' >>"$log"; failed_runs=$((failed_runs + 1)); fi
+}
+leave_out() { loud "SKIPPED: $1: $2"; echo 'test result: ok. 0 passed; 0 failed; 1 ignored' >>"$log"; }
+
+if "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
+  judge second_decoder_agrees "$venv/bin/python" tests/vectors/abe/decode.py
+else
+  leave_out "py_ecc is not installed" "the second decoder did not check the known answers"
+fi
+if command -v valgrind >/dev/null && [ "$(uname -m)" = x86_64 ]; then
+  judge constant_time_under_valgrind cargo test -q --release --locked -p smqtt-abe --lib constant_time
+else
+  leave_out "valgrind is not installed" "nobody looked for branches and addresses that depend on secrets"
+fi
 
 # ---------------------------------------------------------------- one line for all runners
 
