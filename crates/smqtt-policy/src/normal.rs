@@ -200,18 +200,20 @@ impl Builder<'_> {
         self.numbers(name, scale, parts.into_iter().flatten().collect(), span)
     }
 
-    /// Any of some ranges of one attribute.
+    /// Any of some ranges of one attribute. Those in which the schema lets nobody be would be rows
+    /// that nobody opens: they go.
     fn numbers(
         &mut self,
         name: &Name,
         scale: Scale,
-        parts: Vec<Interval>,
+        mut parts: Vec<Interval>,
         span: &Range<usize>,
     ) -> Result<Built, ParseError> {
         if let Some(schema) = self.schema {
             schema
                 .range(&name.text, scale, &parts)
                 .map_err(|error| ParseError::at(span.clone(), &error))?;
+            parts.retain(|part| schema.range(&name.text, scale, &[*part]).is_ok());
         }
         let mut built = Vec::with_capacity(parts.len());
         for part in parts {

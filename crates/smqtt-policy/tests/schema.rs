@@ -75,6 +75,8 @@ fn not_means_the_other_values() {
     for (text, expected) in [
         ("not dept = ward", "dept = er or dept = icu"),
         ("dept != ward", "dept = er or dept = icu"),
+        ("clearance != 0", "clearance >= 1"),
+        ("not clearance in 3..7", "clearance <= 2"),
         ("not dept != ward", "dept = ward"),
         ("not (dept = ward or dept = er)", "dept = icu"),
         ("not dept in (ward, er)", "dept = icu"),
