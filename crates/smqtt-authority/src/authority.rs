@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use smqtt_pki::enrolment::EnrolmentToken;
-use smqtt_pki::{DeviceId, UnixTime};
+use smqtt_pki::{DeviceId, RevocationReason, Serial, UnixTime};
 use smqtt_policy::AttributeSet;
 
 use crate::clock::system_rng;
@@ -102,11 +102,11 @@ impl Authority {
         })
     }
 
-    /// Gives out a new token for a device; the one before it, if unused, is void. A device that is enrolled already gets
-    /// one only with `re_enrol`.
+    /// Gives out a new token for a device; the one before it, if unused, is void. A device that is enrolled already,
+    /// or was revoked, gets one only with `re_enrol`.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`], [`Error::AlreadyEnrolled`], [`Error::TokenLifetime`].
+    /// [`Error::NoSuchDevice`], [`Error::AlreadyEnrolled`], [`Error::DeviceRevoked`], [`Error::TokenLifetime`].
     pub async fn renew_token(
         &self,
         name: &DeviceId,
@@ -123,10 +123,19 @@ impl Authority {
             subject: name.as_str(),
             detail,
         };
-        if device.state == DeviceState::Enrolled && !re_enrol {
-            audit::append(&mut transaction, actor, &act, "already-enrolled", now).await?;
+        let refusal = match device.state {
+            DeviceState::Enrolled if !re_enrol => {
+                Some(("already-enrolled", Error::AlreadyEnrolled(name.clone())))
+            }
+            DeviceState::Revoked if !re_enrol => {
+                Some(("revoked", Error::DeviceRevoked(name.clone())))
+            }
+            _ => None,
+        };
+        if let Some((outcome, error)) = refusal {
+            audit::append(&mut transaction, actor, &act, outcome, now).await?;
             transaction.commit().await?;
-            return Err(Error::AlreadyEnrolled(name.clone()));
+            return Err(error);
         }
         register::withdraw_tokens(&mut transaction, name).await?;
         let (token, expires) = give_token(&mut transaction, name, token_lifetime, now).await?;
@@ -138,6 +147,33 @@ impl Authority {
             token,
             expires,
         })
+    }
+
+    /// Takes back all valid certificates of a device, and its unused token. Returns the certificates' serial numbers; they
+    /// stand on every revocation list from the next on.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`], [`Error::Register`].
+    pub async fn revoke_device(
+        &self,
+        name: &DeviceId,
+        reason: RevocationReason,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<Vec<Serial>, Error> {
+        let mut transaction = self.register.write().await?;
+        register::device(&mut *transaction, name).await?;
+        register::withdraw_tokens(&mut transaction, name).await?;
+        let serials = register::revoke_certificates(&mut transaction, name, reason, now).await?;
+        let listed: Vec<_> = serials.iter().map(Serial::to_string).collect();
+        let act = Act {
+            action: "device-revoke",
+            subject: name.as_str(),
+            detail: &format!("{} serials {}", reason.as_str(), listed.join(" ")),
+        };
+        audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        transaction.commit().await?;
+        Ok(serials)
     }
 
     /// All devices, by name.

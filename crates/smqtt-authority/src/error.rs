@@ -43,6 +43,11 @@ pub enum Error {
         "{0} is enrolled already: add --re-enrol if it lost its identity and shall enrol once more"
     )]
     AlreadyEnrolled(DeviceId),
+    /// A token was asked for a device that was revoked.
+    #[error(
+        "{0} was revoked: add --re-enrol if it shall be admitted again, with a new certificate"
+    )]
+    DeviceRevoked(DeviceId),
     /// A token with a lifetime of less than a second, or beyond a year.
     #[error("a token's lifetime is between 1s and 365d: give another --token-expires")]
     TokenLifetime,

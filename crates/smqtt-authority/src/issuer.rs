@@ -7,8 +7,8 @@ use std::time::Duration;
 use smqtt_abe::cp;
 use smqtt_pki::files::{self, StagedDirectory};
 use smqtt_pki::{
-    CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate, ServerName, UnixTime,
-    Validity,
+    CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate, RevocationList, ServerName,
+    UnixTime, Validity,
 };
 
 use crate::clock::system_rng;
@@ -98,6 +98,32 @@ impl Issuer {
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         transaction.commit().await?;
         Ok((issued, key))
+    }
+
+    /// Issues a list of all certificates that were taken back and have not expired. It holds for `lifetime`; its number is
+    /// recorded in the register before it is returned.
+    ///
+    /// # Errors
+    /// [`smqtt_pki::Error::Validity`], [`Error::Register`].
+    pub async fn issue_crl(
+        &self,
+        lifetime: Duration,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<RevocationList, Error> {
+        let validity = Validity::starting(now, lifetime)?;
+        let mut transaction = self.authority.register().write().await?;
+        let revoked = register::revocations(&mut transaction, now).await?;
+        let number = register::number_list(&mut transaction, now, validity.not_after()).await?;
+        let list = self.keys.ca.issue_crl(&revoked, number, validity)?;
+        let act = Act {
+            action: "crl-issue",
+            subject: &number.to_string(),
+            detail: &format!("{} certificates", revoked.len()),
+        };
+        audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        transaction.commit().await?;
+        Ok(list)
     }
 
     /// Issues a server's certificate into a new directory: `server.crt` (the chain with the root at its end),

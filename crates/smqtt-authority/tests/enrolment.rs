@@ -209,6 +209,66 @@ fn a_token_that_was_never_given_out_is_not_known() {
 }
 
 #[test]
+fn a_revoked_device_stands_on_every_list_and_may_be_admitted_anew() {
+    let site = Site::new();
+    let service = site.serve();
+    let serial_of = |name: &str| -> smqtt_pki::Serial {
+        let shown = site.device(name);
+        shown["serial"].as_str().unwrap().parse().unwrap()
+    };
+    for (seed, name) in [(1, "stolen"), (2, "good")] {
+        service
+            .enrol(&site.add(name, "role = sensor"), &csr(name, seed))
+            .granted();
+    }
+    let stolen = serial_of("stolen");
+    let list = site.dir.path().join("ca.crl");
+    let root = std::fs::read(site.path().join("ca.crt")).unwrap();
+    let anchor = smqtt_pki::TrustAnchor::from_pem(&root).unwrap();
+    let issue = || {
+        site.ok(&["crl", "--out", list.to_str().unwrap(), "--valid", "2d"]);
+        let text = std::fs::read(&list).unwrap();
+        smqtt_pki::RevocationList::read(&text, &anchor).unwrap()
+    };
+    let empty = issue();
+    assert_eq!(
+        (empty.number().to_string(), empty.serials().len()),
+        ("1".into(), 0)
+    );
+
+    site.ok(&["device", "revoke", "stolen", "--reason", "key-compromise"]);
+    assert_eq!(site.device("stolen")["state"], "revoked");
+    assert_eq!(site.device("good")["state"], "enrolled");
+    let listed = issue();
+    assert_eq!(listed.number().to_string(), "2");
+    assert_eq!(listed.serials().collect::<Vec<_>>(), [stolen]);
+    let held = listed.validity().not_after().as_secs() - smqtt_pki::UnixTime::now().as_secs();
+    assert!((172_000..=172_800).contains(&held), "{held}");
+
+    let refused = site.run(&["device", "token", "stolen"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--re-enrol"));
+    let token = site.ok(&["device", "token", "stolen", "--re-enrol"]);
+    service.enrol(token.trim_end(), &csr("stolen", 3)).granted();
+    assert_eq!(site.device("stolen")["state"], "enrolled");
+    // The certificate of then stays on the list, the one of now is not.
+    let later = issue();
+    assert!(later.revokes(stolen) && !later.revokes(serial_of("stolen")));
+
+    // Who has not enrolled yet loses its token.
+    let token = site.add("new", "role = sensor");
+    site.ok(&["device", "revoke", "new"]);
+    service
+        .enrol(&token, &csr("new", 4))
+        .refused(ProblemCode::InvalidToken);
+    let acts = site.ok(&["audit", "list"]);
+    assert!(
+        acts.contains("device-revoke") && acts.contains("crl-issue"),
+        "{acts}"
+    );
+}
+
+#[test]
 fn a_token_expires() {
     let site = Site::new();
     let service = site.serve();

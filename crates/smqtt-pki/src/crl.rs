@@ -59,6 +59,14 @@ pub enum RevocationReason {
 }
 
 impl RevocationReason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::Superseded,
+        Self::CessationOfOperation,
+    ];
+
     /// The reason in words joined by hyphens.
     #[must_use]
     pub fn as_str(self) -> &'static str {

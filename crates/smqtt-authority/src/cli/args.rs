@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use smqtt_pki::{DeviceId, ServerName};
+use smqtt_pki::{DeviceId, RevocationReason, ServerName};
 
 use super::duration::parse_duration;
 
@@ -70,6 +70,8 @@ pub(crate) enum Command {
     /// Register devices and look at them. Works while the authority serves.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Write the list of the certificates that were taken back, for the broker's tls.crl.
+    Crl(Crl),
     /// Issue certificates for brokers.
     #[command(subcommand)]
     Broker(BrokerCommand),
@@ -124,6 +126,8 @@ pub(crate) enum DeviceCommand {
     Show(DeviceShow),
     /// Print a new enrolment token for a device that has not used its own; the one before it is void.
     Token(DeviceToken),
+    /// Take a device's certificates back. Brokers learn of it from the next `crl`.
+    Revoke(DeviceRevoke),
 }
 
 #[derive(clap::Args)]
@@ -178,6 +182,50 @@ pub(crate) struct DeviceToken {
 
     #[command(flatten)]
     pub(crate) token: TokenOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceRevoke {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    /// Why, for the list.
+    #[arg(long, value_enum, default_value_t = Reason::Unspecified, value_name = "REASON")]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Reason {
+    /// No reason is given.
+    Unspecified,
+    /// Its private key is, or may be, known to others: it was stolen, for example.
+    KeyCompromise,
+    /// Another certificate takes its place.
+    Superseded,
+    /// It is out of service.
+    CessationOfOperation,
+}
+
+impl From<Reason> for RevocationReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unspecified => Self::Unspecified,
+            Reason::KeyCompromise => Self::KeyCompromise,
+            Reason::Superseded => Self::Superseded,
+            Reason::CessationOfOperation => Self::CessationOfOperation,
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Crl {
+    /// The file to write, PEM; one that is there is replaced in one step.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// How long it holds. Brokers admit no device once it has expired, so issue the next one in time.
+    #[arg(long, default_value = "7d", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) valid: Duration,
 }
 
 #[derive(Subcommand)]

@@ -100,6 +100,7 @@ pub(crate) async fn show(dir: &Path, command: DeviceShow) -> Result<(), Failure>
         ("certificate serial", or_none(device.serial)),
         ("certificate fingerprint", or_none(device.fingerprint)),
         ("certificate until", time(device.certificate_expires)),
+        ("certificate revoked", time(device.revoked)),
         (
             "attribute key epoch",
             or_none(device.key_epoch.map(|epoch| epoch.to_string())),
@@ -157,6 +158,7 @@ fn to_json(device: &DeviceRecord) -> Value {
         "created": rfc3339(device.created),
         "serial": device.serial,
         "fingerprint": device.fingerprint,
+        "revoked": device.revoked.map(rfc3339),
         "certificate_expires": device.certificate_expires.map(rfc3339),
         "key_epoch": device.key_epoch,
         "token_expires": device.token_expires.map(rfc3339),

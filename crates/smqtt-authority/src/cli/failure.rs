@@ -66,6 +66,7 @@ fn code(error: &Error) -> u8 {
         | Error::DeviceExists(_)
         | Error::NoSuchDevice(_)
         | Error::AlreadyEnrolled(_)
+        | Error::DeviceRevoked(_)
         | Error::TokenLifetime
         | Error::Url { .. }
         | Error::Host(_)

@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod broker;
+mod crl;
 mod device;
 mod duration;
 mod failure;
@@ -48,7 +49,9 @@ async fn run(args: Args) -> Result<(), Failure> {
             DeviceCommand::List(command) => device::list(&dir, command).await,
             DeviceCommand::Show(command) => device::show(&dir, command).await,
             DeviceCommand::Token(command) => device::token(&dir, command).await,
+            DeviceCommand::Revoke(command) => crl::revoke(&dir, command).await,
         },
+        Command::Crl(command) => crl::issue(&dir, command).await,
         Command::Broker(BrokerCommand::Issue(command)) => broker::issue(&dir, command).await,
         Command::Audit(command) => match command {
             AuditCommand::List(command) => audit::list(&dir, command).await,

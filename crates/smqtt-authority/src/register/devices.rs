@@ -16,6 +16,8 @@ pub enum DeviceState {
     Registered,
     /// It has a certificate and an attribute key.
     Enrolled,
+    /// Its newest certificate was taken back.
+    Revoked,
 }
 
 impl DeviceState {
@@ -25,6 +27,7 @@ impl DeviceState {
         match self {
             Self::Registered => "registered",
             Self::Enrolled => "enrolled",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -49,6 +52,8 @@ pub struct DeviceRecord {
     pub certificate_expires: Option<u64>,
     /// The epoch of its newest attribute key.
     pub key_epoch: Option<u64>,
+    /// When its newest certificate was taken back.
+    pub revoked: Option<u64>,
     /// Until when its unused token can be used; past if it has expired.
     pub token_expires: Option<u64>,
 }
@@ -62,6 +67,7 @@ type Row = (
     Option<i64>,
     Option<i64>,
     Option<i64>,
+    Option<i64>,
 );
 
 /// All devices, by name.
@@ -69,7 +75,7 @@ pub(crate) async fn devices<'e>(
     executor: impl sqlx::Executor<'e, Database = Sqlite>,
 ) -> Result<Vec<DeviceRecord>, Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires
+        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires, revoked
          FROM device_overview ORDER BY name",
     )
     .fetch_all(executor)
@@ -83,7 +89,7 @@ pub(crate) async fn device<'e>(
     name: &DeviceId,
 ) -> Result<DeviceRecord, Error> {
     let row: Option<Row> = sqlx::query_as(
-        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires
+        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires, revoked
          FROM device_overview WHERE name = ?1",
     )
     .bind(name.as_str())
@@ -94,15 +100,25 @@ pub(crate) async fn device<'e>(
 
 impl DeviceRecord {
     fn from_row(row: Row) -> Result<Self, Error> {
-        let (name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires) =
-            row;
+        let (
+            name,
+            attributes,
+            created,
+            serial,
+            fingerprint,
+            not_after,
+            key_epoch,
+            token_expires,
+            revoked,
+        ) = row;
         Ok(Self {
             name: name.parse()?,
-            state: if serial.is_some() {
-                DeviceState::Enrolled
-            } else {
-                DeviceState::Registered
+            state: match (&serial, revoked) {
+                (_, Some(_)) => DeviceState::Revoked,
+                (Some(_), None) => DeviceState::Enrolled,
+                (None, None) => DeviceState::Registered,
             },
+            revoked: revoked.map(unsigned),
             attributes,
             created: unsigned(created),
             serial,

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 mod devices;
+mod revocations;
 mod tokens;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::Error;
 
 pub use devices::{DeviceRecord, DeviceState};
 pub(crate) use devices::{certificate_of_server, device, devices, insert_device, record_enrolment};
+pub(crate) use revocations::{number_list, revocations, revoke_certificates};
 pub(crate) use tokens::{TokenRecord, consume_token, find_token, insert_token, withdraw_tokens};
 
 /// A connection pool to the register.
