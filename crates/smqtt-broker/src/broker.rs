@@ -1,7 +1,7 @@
 //! A running broker: its worker threads and what they stand on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -10,16 +10,18 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+use crate::activation::Activation;
 use crate::capture::CaptureFile;
 use crate::config::{Config, ListenUrl};
 use crate::counters::Counters;
 use crate::current::Current;
 use crate::data_dir::DataDir;
 use crate::directory::Directory;
-use crate::listening::listen;
+use crate::listening::{SocketFile, listen};
 use crate::mailbox::Mailbox;
 use crate::retained::RetainedStore;
 use crate::shared::{ListenerState, Mail, Reloads, Shared};
+use crate::socket::{Acceptor, ListenSocket};
 use crate::trie::Trie;
 use crate::{Error, worker};
 
@@ -32,6 +34,8 @@ pub struct Broker {
     urls: Vec<ListenUrl>,
     workers: Vec<JoinHandle<bool>>,
     worker_ended: Arc<Notify>,
+    /// Removed when the broker is gone.
+    _socket_files: Vec<SocketFile>,
     _data_dir: Option<DataDir>,
 }
 
@@ -67,22 +71,26 @@ impl Broker {
             }
         };
         let count = config.worker_count();
-        let mut sockets: Vec<Vec<(std::net::TcpListener, Arc<ListenerState>)>> =
+        let mut sockets: Vec<Vec<(ListenSocket, Arc<ListenerState>)>> =
             (0..count).map(|_| Vec::new()).collect();
+        let mut socket_files = Vec::new();
+        let mut passed = Activation::from_environment()?;
         let mut urls = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
-            let bound = listen(listener.url.address(), count)?;
-            let address = bound[0].local_addr().map_err(|source| Error::System {
-                what: "a listener",
-                source,
-            })?;
-            let url = ListenUrl::new(listener.url.scheme(), address);
-            let listener = Arc::new(ListenerState { index, url });
-            urls.push(url);
-            for (worker, socket) in sockets.iter_mut().zip(bound) {
-                worker.push((socket, listener.clone()));
+            for bound in listen(listener, &config.tcp, count, &mut passed)? {
+                let name = listener
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| bound.url.to_string());
+                urls.push(bound.url.clone());
+                let state = Arc::new(ListenerState::new(index, name));
+                for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
+                    worker.push((socket, state.clone()));
+                }
+                socket_files.extend(bound.file);
             }
         }
+        passed.finish()?;
         let shared = Arc::new(Shared {
             trie: RwLock::new(Trie::default()),
             trie_version: AtomicU64::new(0),
@@ -93,7 +101,8 @@ impl Broker {
             directory: Directory::default(),
             mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
             counters: (0..count).map(|_| Counters::default()).collect(),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
+            handshakes: Arc::default(),
             reloads: Reloads::default(),
             capture,
             started: Instant::now(),
@@ -104,6 +113,7 @@ impl Broker {
             urls,
             workers: Vec::new(),
             worker_ended: Arc::new(Notify::new()),
+            _socket_files: socket_files,
             _data_dir: data_dir,
         };
         for (index, sockets) in sockets.into_iter().enumerate() {
@@ -177,7 +187,7 @@ impl Broker {
     fn start_worker(
         &mut self,
         index: usize,
-        sockets: Vec<(std::net::TcpListener, Arc<ListenerState>)>,
+        sockets: Vec<(ListenSocket, Arc<ListenerState>)>,
     ) -> Result<(), Error> {
         let (report, started) = mpsc::channel();
         let shared = self.shared.clone();
@@ -200,9 +210,7 @@ impl Broker {
                 local.block_on(&runtime, async move {
                     let listeners = sockets
                         .into_iter()
-                        .map(|(socket, state)| {
-                            Ok((tokio::net::TcpListener::from_std(socket)?, state))
-                        })
+                        .map(|(socket, state)| Ok((Acceptor::attach(socket)?, state)))
                         .collect::<std::io::Result<Vec<_>>>();
                     match listeners {
                         Ok(listeners) => {

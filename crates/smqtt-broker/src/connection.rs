@@ -1,12 +1,13 @@
 //! One client's connection: its socket, and what the protocol says about it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use smqtt_proto::server;
 
+use crate::peer::Peer;
+use crate::seat::{Handshake, Seat};
 use crate::session::SessionRef;
 use crate::share::Shares;
 use crate::shared::ListenerState;
@@ -18,7 +19,11 @@ pub(crate) struct Connection {
     pub(crate) transport: Transport,
     pub(crate) protocol: server::Connection,
     pub(crate) listener: Arc<ListenerState>,
-    pub(crate) peer: SocketAddr,
+    /// Whom logs, limits and rules see: the client, also where a proxy stands between.
+    pub(crate) peer: Peer,
+    pub(crate) seat: Seat,
+    /// While something has yet to happen before MQTT can be spoken.
+    pub(crate) handshake: Option<Handshake>,
     pub(crate) phase: Phase,
     /// The session that it has taken up.
     pub(crate) session: Option<SessionRef>,
@@ -53,13 +58,16 @@ impl Connection {
         transport: Transport,
         protocol: server::Connection,
         listener: Arc<ListenerState>,
-        peer: SocketAddr,
+        peer: Peer,
+        seat: Seat,
     ) -> Self {
         Connection {
             transport,
             protocol,
             listener,
             peer,
+            seat,
+            handshake: None,
             phase: Phase::Open,
             session: None,
             shares: Shares::default(),

@@ -10,7 +10,8 @@ use smqtt_pki::{RevocationList, TrustAnchor};
 use smqtt_proto::{QoS, server};
 
 use crate::access::Access;
-use crate::config::Config;
+use crate::config::{Config, Listener};
+use crate::websocket::WebRules;
 use crate::{Error, tls};
 
 /// One configuration, with all that was read from the files that it names.
@@ -18,8 +19,6 @@ use crate::{Error, tls};
 pub(crate) struct Current {
     /// Valid, and true also of what cannot change while the broker runs.
     pub(crate) config: Config,
-    /// What the protocol allows clients that connect from now on, from `config`.
-    pub(crate) protocol: Arc<server::Config>,
     /// In the order of `config.listeners`; [`ListenerState::index`](crate::shared::ListenerState)
     /// is the place of a listener's.
     pub(crate) listeners: Vec<ListenerRules>,
@@ -30,8 +29,28 @@ pub(crate) struct Current {
 /// What one listener demands of its clients.
 pub(crate) struct ListenerRules {
     pub(crate) allow_anonymous: bool,
-    /// For `mqtts`.
+    /// What the protocol allows clients that connect from now on.
+    pub(crate) protocol: Arc<server::Config>,
+    /// For `mqtts` and `wss`.
     pub(crate) tls: Option<ListenerTls>,
+    /// For `ws` and `wss`.
+    pub(crate) web: Option<Arc<WebRules>>,
+}
+
+impl ListenerRules {
+    /// Those of `listener`, with `tls` prepared.
+    pub(crate) fn new(config: &Config, listener: &Listener, tls: Option<ListenerTls>) -> Self {
+        let web = listener.url.scheme().is_websocket().then(|| WebRules {
+            path: listener.url.path().map(str::to_owned),
+            origins: listener.ws_origins.clone(),
+        });
+        ListenerRules {
+            allow_anonymous: listener.allow_anonymous,
+            protocol: Arc::new(protocol_config(config, listener)),
+            tls,
+            web: web.map(Arc::new),
+        }
+    }
 }
 
 /// TLS of one listener.
@@ -51,7 +70,6 @@ impl Current {
     pub(crate) fn load(config: Config) -> Result<Self, Error> {
         config.validate()?;
         Ok(Current {
-            protocol: Arc::new(protocol_config(&config)),
             listeners: tls::prepare(&config)?,
             access: Access::load(&config)?,
             config,
@@ -105,9 +123,12 @@ impl std::fmt::Debug for ListenerRules {
     }
 }
 
-fn protocol_config(config: &Config) -> server::Config {
+fn protocol_config(config: &Config, listener: &Listener) -> server::Config {
+    let max_packet_bytes = listener
+        .max_packet_bytes
+        .unwrap_or(config.limits.max_packet_bytes);
     server::Config {
-        max_packet_size: u32::try_from(config.limits.max_packet_bytes).unwrap_or(u32::MAX),
+        max_packet_size: u32::try_from(max_packet_bytes).unwrap_or(u32::MAX),
         receive_maximum: config.session.receive_maximum,
         max_in_flight: config.session.max_in_flight,
         topic_alias_maximum: config.session.topic_alias_maximum,

@@ -1,8 +1,9 @@
 //! What can keep a broker from starting or running, one variant per thing that an operator does
 //! something different about.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use crate::config::ListenUrl;
 
 /// Why the broker cannot start, or had to stop.
 ///
@@ -52,15 +53,18 @@ pub enum Error {
         source: std::io::Error,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; {hint}")]
+    #[error("cannot listen on {url}: {source}; {hint}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The listener.
+        url: ListenUrl,
         /// What the system said.
         source: std::io::Error,
         /// What to do.
         hint: &'static str,
     },
+    /// The sockets that systemd has passed and the listeners do not fit together.
+    #[error("{0}")]
+    Activation(String),
     /// The system refused a thread, a runtime or a signal handler.
     #[error("cannot start {what}: {source}")]
     System {
@@ -85,7 +89,7 @@ impl Error {
             | Error::DataDir { .. }
             | Error::Capture { .. } => 4,
             Error::ConfigSyntax { .. } | Error::Config(_) => 3,
-            Error::Listen { .. } => 5,
+            Error::Listen { .. } | Error::Activation(_) => 5,
             Error::System { .. } | Error::WorkerDied(_) => 1,
         }
     }

@@ -10,9 +10,8 @@
 //! # fn main() -> Result<(), smqtt_broker::Error> {
 //! let mut config = Config::default();
 //! config.listeners.push(Listener {
-//!     url: "mqtt://127.0.0.1:0".parse().expect("a listener address"),
-//!     allow_plain: false,
 //!     allow_anonymous: true,
+//!     ..Listener::new("mqtt://127.0.0.1:0".parse().expect("a listener address"))
 //! });
 //! let broker = Broker::start(config)?;
 //! println!("connect to {}", broker.urls()[0]);
@@ -34,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod activation;
 mod broker;
 mod capture;
 mod certificate;
@@ -47,23 +47,29 @@ mod error;
 mod listening;
 pub mod logging;
 mod mailbox;
+mod peer;
+mod proxy;
 mod queue;
 mod reload;
 pub mod retained;
+mod seat;
 mod session;
 mod share;
 mod shared;
+mod socket;
 mod subscription;
 mod targets;
 mod tls;
 mod transport;
 pub mod trie;
+mod websocket;
 mod worker;
 
 pub use broker::{Broker, Reloaded};
 pub use config::{
-    Capture, Cli, Config, Limits, ListenUrl, Listener, Log, LogFormat, Protocol, QueueFull, Reload,
-    RetainedLimits, Scheme, SessionLimits, Sys, Tls,
+    Capture, Cli, ClientCertificate, Config, Limits, ListenUrl, Listener, Log, LogFormat,
+    MqttVersion, Protocol, ProxySource, QueueFull, Reload, RetainedLimits, Scheme, SessionLimits,
+    Sys, Tcp, Tls, TlsVersion, UnixMode,
 };
 pub use error::Error;
 pub use reload::Reloader;

@@ -1,6 +1,5 @@
 //! What all workers share.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -15,7 +14,9 @@ use crate::counters::Counters;
 use crate::current::Current;
 use crate::directory::Directory;
 use crate::mailbox::Mailbox;
+use crate::peer::Peer;
 use crate::retained::RetainedStore;
+use crate::seat::Seat;
 use crate::session::SessionRef;
 use crate::transport::Detached;
 use crate::trie::Trie;
@@ -33,7 +34,9 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Vec<Mailbox<Mail>>,
     pub(crate) counters: Vec<Counters>,
     /// Connections of all workers, to hold against the limit.
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Those that are shaking hands for TLS, WebSocket or the PROXY protocol.
+    pub(crate) handshakes: Arc<AtomicUsize>,
     pub(crate) reloads: Reloads,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
@@ -71,8 +74,26 @@ impl Shared {
 pub(crate) struct ListenerState {
     /// Its place among the listeners.
     pub(crate) index: usize,
-    /// Where it listens, with the port that was free.
-    pub(crate) url: crate::config::ListenUrl,
+    /// What logs, metrics and rules call it.
+    pub(crate) name: String,
+    /// Its connections, on all workers.
+    pub(crate) connections: AtomicUsize,
+    /// Connections that it ever accepted.
+    pub(crate) accepted: AtomicU64,
+    /// Connections that it refused: too many, or not from one of its proxies.
+    pub(crate) refused: AtomicU64,
+}
+
+impl ListenerState {
+    pub(crate) fn new(index: usize, name: String) -> Self {
+        ListenerState {
+            index,
+            name,
+            connections: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
 }
 
 /// One session that a message is for.
@@ -124,7 +145,8 @@ pub(crate) struct HandedOver {
     /// Which waits for the answer to its CONNECT.
     pub(crate) protocol: server::Connection,
     pub(crate) listener: Arc<ListenerState>,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
+    pub(crate) seat: Seat,
     pub(crate) admission: Admission,
 }
 

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, Trusted, server_config};
+use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, OldestTls, Trusted, server_config_from};
 use smqtt_pki::{RevocationList, TrustAnchor, UnixTime, Validity, files};
 
 use crate::Error;
-use crate::config::{Config, Listener, Scheme};
+use crate::config::{ClientCertificate, Config, Listener, TlsVersion};
 use crate::current::{ListenerRules, ListenerTls};
 
-/// What the `mqtts` listeners share.
+/// ALPN of who opens a WebSocket, browsers above all.
+const ALPN_HTTP: &[u8] = b"http/1.1";
+
+/// What the listeners with TLS share.
 #[derive(Debug)]
 struct TlsFiles<'a> {
     cert: &'a Path,
@@ -49,14 +52,11 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
         .listeners
         .iter()
         .map(|listener| {
-            let tls = match (listener.url.scheme(), &files) {
-                (Scheme::Mqtts, Some(files)) => Some(listener_tls(listener, files)?),
+            let tls = match (listener.url.scheme().is_tls(), &files) {
+                (true, Some(files)) => Some(listener_tls(listener, files)?),
                 _ => None,
             };
-            Ok(ListenerRules {
-                allow_anonymous: listener.allow_anonymous,
-                tls,
-            })
+            Ok(ListenerRules::new(config, listener, tls))
         })
         .collect()
 }
@@ -65,12 +65,25 @@ fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls
     let chain = files::read_certificates(files.cert).map_err(refused)?;
     let key = files::read_private_key(files.key).map_err(refused)?;
     let crl = files.crl.as_deref();
-    let client_auth = match &files.anchor {
-        None => ClientAuth::None,
-        Some(anchor) if listener.allow_anonymous => ClientAuth::Optional(Trusted { anchor, crl }),
-        Some(anchor) => ClientAuth::Required(Trusted { anchor, crl }),
+    let asked = listener.client_certificate(files.anchor.is_some());
+    let client_auth = match (&files.anchor, asked) {
+        (None, _) | (_, ClientCertificate::None) => ClientAuth::None,
+        (Some(anchor), ClientCertificate::Optional) => {
+            ClientAuth::Optional(Trusted { anchor, crl })
+        }
+        (Some(anchor), ClientCertificate::Required) => {
+            ClientAuth::Required(Trusted { anchor, crl })
+        }
     };
-    let config = server_config(chain, key, client_auth, &[ALPN_MQTT]).map_err(|error| {
+    let oldest = match listener.tls_min_version {
+        TlsVersion::V1_2 => OldestTls::V1_2,
+        TlsVersion::V1_3 => OldestTls::V1_3,
+    };
+    let alpn = match listener.url.scheme().is_websocket() {
+        true => ALPN_HTTP,
+        false => ALPN_MQTT,
+    };
+    let config = server_config_from(oldest, chain, key, client_auth, &[alpn]).map_err(|error| {
         Error::TlsFiles(format!(
             "{} and {}: {error}",
             files.cert.display(),

@@ -1,4 +1,4 @@
-//! TLS configurations: TLS 1.3 only, X25519MLKEM768 first.
+//! TLS configurations: X25519MLKEM768 first; TLS 1.3, and 1.2 only for a server that is told so.
 //!
 //! Every configuration carries its cryptographic provider (aws-lc-rs), so that a program needs no process-wide one.
 //! Handshakes draw randomness from the operating system and read its clock; that is rustls' own business.
@@ -26,17 +26,23 @@ pub const ALPN_MQTT: &[u8] = b"mqtt";
 /// P-256 and P-384 as key exchanges.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
+    let mut provider = preferences();
     provider
         .cipher_suites
         .retain(|suite| suite.tls13().is_some());
+    Arc::new(provider)
+}
+
+/// With TLS 1.2 suites too: ECDHE with authenticated encryption, as rustls has no others.
+fn preferences() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
     provider.kx_groups = vec![
         aws_lc_rs::kx_group::X25519MLKEM768,
         aws_lc_rs::kx_group::X25519,
         aws_lc_rs::kx_group::SECP256R1,
         aws_lc_rs::kx_group::SECP384R1,
     ];
-    Arc::new(provider)
+    provider
 }
 
 /// A device's client configuration: presents its certificate, trusts its authority's root and no other.
@@ -116,11 +122,21 @@ impl<'a> From<&'a TrustAnchor> for Trusted<'a> {
     }
 }
 
-/// A server's configuration. `chain` begins with the server's certificate and should end with the root, so that clients
-/// can pin it.
+/// The oldest version of TLS that a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldestTls {
+    /// TLS 1.2, for clients that cannot do better: without post-quantum key exchange.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// A server's configuration, with TLS 1.3 only. `chain` begins with the server's certificate and should end with the
+/// root, so that clients can pin it.
 ///
-/// Sessions are not resumed where client certificates are asked for: a resumed session would skip their verification, and
-/// with it expiry and revocation.
+/// Sessions are resumed by stateless tickets, whose keys change every few hours and are known to this configuration
+/// alone. They are not resumed where client certificates are asked for: a resumed session would skip their verification,
+/// and with it expiry and revocation.
 ///
 /// # Errors
 /// [`Error::Tls`] if the key does not belong to the certificate, or rustls refuses either.
@@ -130,9 +146,26 @@ pub fn server_config(
     client_auth: ClientAuth<'_>,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
-    let provider = provider();
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    server_config_from(OldestTls::V1_3, chain, key, client_auth, alpn)
+}
+
+/// As [`server_config`], from this version of TLS on.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn server_config_from(
+    oldest: OldestTls,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_auth: ClientAuth<'_>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, Error> {
+    let (provider, versions) = match oldest {
+        OldestTls::V1_2 => (Arc::new(preferences()), rustls::ALL_VERSIONS),
+        OldestTls::V1_3 => (provider(), &[&rustls::version::TLS13][..]),
+    };
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
     let verifier = |trusted: Trusted<'_>| {
         let roots = Arc::new(roots(trusted.anchor)?);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
@@ -159,9 +192,10 @@ pub fn server_config(
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = owned(alpn);
-    if !matches!(client_auth, ClientAuth::None) {
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    match client_auth {
+        ClientAuth::None => config.ticketer = aws_lc_rs::Ticketer::new()?,
+        ClientAuth::Optional(_) | ClientAuth::Required(_) => config.send_tls13_tickets = 0,
     }
     Ok(config)
 }

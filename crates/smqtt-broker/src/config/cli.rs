@@ -16,8 +16,9 @@ pub struct Cli {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "SMQTT_BROKER_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Listen here instead of on the listeners of the configuration: mqtts://ADDR:PORT or
-    /// mqtt://ADDR:PORT, port 0 for a free one; repeatable
+    /// Listen here instead of on the listeners of the configuration: mqtts://ADDR:PORT,
+    /// mqtt://ADDR:PORT, wss://ADDR:PORT, ws://ADDR:PORT or unix:///PATH, port 0 for a free one;
+    /// repeatable
     #[arg(
         long,
         value_name = "URL",
@@ -28,7 +29,7 @@ pub struct Cli {
     /// Admit clients without a certificate, on every listener
     #[arg(long, env = "SMQTT_BROKER_ALLOW_ANONYMOUS", value_parser = BoolishValueParser::new())]
     pub allow_anonymous: bool,
-    /// Allow mqtt:// (no TLS) on addresses that are not loopback
+    /// Allow mqtt:// and ws:// (no TLS) on addresses that are not loopback
     #[arg(long, env = "SMQTT_BROKER_ALLOW_PLAIN", value_parser = BoolishValueParser::new())]
     pub allow_plain: bool,
     /// Directory for the broker's state, made with mode 0700 when missing
@@ -92,11 +93,7 @@ impl Cli {
             config.listeners = self
                 .listen
                 .iter()
-                .map(|url| Listener {
-                    url: *url,
-                    allow_plain: false,
-                    allow_anonymous: false,
-                })
+                .map(|url| Listener::new(url.clone()))
                 .collect();
         }
         for listener in &mut config.listeners {
@@ -151,7 +148,10 @@ mod tests {
         .expect("valid");
         assert_eq!(overridden.workers, 1);
         assert_eq!(overridden.listeners.len(), 1);
-        assert_eq!(overridden.listeners[0].url.address().port(), 2);
+        assert_eq!(
+            overridden.listeners[0].url.address().expect("TCP").port(),
+            2
+        );
         assert_eq!(overridden.log.level, "warn");
     }
 

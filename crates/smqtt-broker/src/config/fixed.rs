@@ -23,18 +23,27 @@ impl Config {
         self.log.format = running.log.format;
         keep("capture", self.capture != running.capture);
         self.capture.clone_from(&running.capture);
+        keep("tcp", self.tcp != running.tcp);
+        self.tcp.clone_from(&running.tcp);
         keep("listener", self.keep_listeners(&running.listeners));
         needs_restart
     }
 
-    /// Whether a listener was added or taken away.
+    /// Whether a listener was added or taken away, or has a new name or file mode.
     fn keep_listeners(&mut self, running: &[Listener]) -> bool {
         let mut wanted = std::mem::take(&mut self.listeners);
         let mut changed = false;
         for open in running {
             let same = wanted.iter().position(|listener| listener.url == open.url);
             self.listeners.push(match same {
-                Some(index) => wanted.remove(index),
+                Some(index) => {
+                    let mut listener = wanted.remove(index);
+                    // What its socket was made with.
+                    changed |= listener.unix_mode != open.unix_mode || listener.name != open.name;
+                    listener.unix_mode = open.unix_mode;
+                    listener.name.clone_from(&open.name);
+                    listener
+                }
                 None => {
                     changed = true;
                     open.clone()
@@ -81,7 +90,7 @@ mod tests {
         let rules: Vec<_> = next
             .listeners
             .iter()
-            .map(|l| (l.url.address().port(), l.allow_anonymous))
+            .map(|l| (l.url.address().expect("TCP").port(), l.allow_anonymous))
             .collect();
         assert_eq!(rules, [(1, true), (2, false)]);
         let mut other = config("[[listener]]\nurl = \"mqtt://127.0.0.1:3\"");

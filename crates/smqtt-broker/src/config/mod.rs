@@ -6,10 +6,12 @@ mod cli;
 mod file;
 mod fixed;
 mod listen;
+mod listener;
 mod protocol;
 
 pub use cli::Cli;
 pub use listen::{ListenUrl, Scheme};
+pub use listener::{ClientCertificate, Listener, MqttVersion, ProxySource, TlsVersion, UnixMode};
 pub use protocol::Protocol;
 
 use std::path::PathBuf;
@@ -32,8 +34,10 @@ pub struct Config {
     /// Where to listen, `[[listener]]` in the file.
     #[serde(rename = "listener", skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<Listener>,
-    /// Certificate files shared by all `mqtts` listeners.
+    /// Certificate files shared by all `mqtts` and `wss` listeners.
     pub tls: Tls,
+    /// What all TCP listeners have in common.
+    pub tcp: Tcp,
     /// What is logged, and how.
     pub log: Log,
     /// Bounds on connections and packets.
@@ -50,20 +54,6 @@ pub struct Config {
     pub reload: Reload,
     /// The diagnostic capture of all traffic after TLS.
     pub capture: Capture,
-}
-
-/// One address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// `mqtts://ADDR:PORT` or `mqtt://ADDR:PORT`; port 0 takes a free one.
-    pub url: ListenUrl,
-    /// Allow `mqtt` (no TLS) on an address that is not loopback.
-    #[serde(default)]
-    pub allow_plain: bool,
-    /// Admit clients that show no certificate.
-    #[serde(default)]
-    pub allow_anonymous: bool,
 }
 
 /// Certificate files, PEM.
@@ -85,6 +75,17 @@ pub struct Tls {
     pub crl: Option<PathBuf>,
     /// End a connection when its client's certificate expires.
     pub end_at_expiry: bool,
+}
+
+/// What all TCP listeners have in common. `TCP_NODELAY` is always on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tcp {
+    /// Seconds without traffic after which the system asks whether the other end is still there; 0
+    /// never.
+    pub keepalive_seconds: u32,
+    /// Connections that may wait to be accepted, by each worker; the system may allow fewer.
+    pub backlog: u32,
 }
 
 /// Logging.
@@ -114,6 +115,9 @@ pub enum LogFormat {
 pub struct Limits {
     /// Connections at a time over all listeners, those without a CONNECT yet included.
     pub connections: usize,
+    /// Connections at a time that are shaking hands for TLS, WebSocket or the PROXY protocol. While
+    /// there are so many, further ones wait to be accepted.
+    pub handshakes: usize,
     /// Seconds from accepting a connection to having its CONNECT, TLS handshake included.
     pub connect_timeout_seconds: u64,
     /// Largest MQTT packet accepted, in bytes with its fixed header; at most 268,435,460.
@@ -213,6 +217,15 @@ impl Default for Tls {
     }
 }
 
+impl Default for Tcp {
+    fn default() -> Self {
+        Tcp {
+            keepalive_seconds: 300,
+            backlog: 4_096,
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Log {
@@ -226,6 +239,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 100_000,
+            handshakes: 4_096,
             connect_timeout_seconds: 10,
             max_packet_bytes: 1_048_576,
             topic_levels: 128,
@@ -329,6 +343,8 @@ impl Config {
         self.protocol.validate().map_err(Error::Config)?;
         let at_least_one = [
             ("limits.connections", self.limits.connections as u64),
+            ("limits.handshakes", self.limits.handshakes as u64),
+            ("tcp.backlog", u64::from(self.tcp.backlog)),
             (
                 "limits.connect_timeout_seconds",
                 self.limits.connect_timeout_seconds,
@@ -367,23 +383,21 @@ impl Config {
     }
 
     fn validate_listener(&self, listener: &Listener) -> Result<(), Error> {
+        listener.validate(self).map_err(Error::Config)?;
         let url = &listener.url;
-        let message = match url.scheme() {
-            Scheme::Mqtt if !url.address().ip().is_loopback() && !listener.allow_plain => format!(
-                "refusing to listen on {url} without TLS: use mqtts://, a loopback address, or say --allow-plain (allow_plain = true)"
-            ),
-            Scheme::Mqtt if !listener.allow_anonymous => format!(
+        let verifiable = self.tls.client_ca.is_some();
+        let message = match url.scheme().is_tls() {
+            _ if listener.allow_anonymous => return Ok(()),
+            false => format!(
                 "{url} could not tell who its clients are: use mqtts:// with client certificates, or say --allow-anonymous (allow_anonymous = true)"
             ),
-            Scheme::Mqtts if self.tls.cert.is_none() || self.tls.key.is_none() => {
-                format!(
-                    "{url} needs a certificate: give --tls-cert FILE and --tls-key FILE (tls.cert and tls.key)"
-                )
-            }
-            Scheme::Mqtts if self.tls.client_ca.is_none() && !listener.allow_anonymous => format!(
+            true if !verifiable => format!(
                 "{url} could not verify devices: give --tls-client-ca FILE (tls.client_ca), or say --allow-anonymous (allow_anonymous = true)"
             ),
-            _ => return Ok(()),
+            true if listener.client_certificate(verifiable) == ClientCertificate::None => format!(
+                "{url} could not tell who its clients are: ask for their certificates (client_certificate), or say --allow-anonymous (allow_anonymous = true)"
+            ),
+            true => return Ok(()),
         };
         Err(Error::Config(message))
     }

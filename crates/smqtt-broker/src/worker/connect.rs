@@ -1,7 +1,6 @@
 //! CONNECT: who it is, which worker has the session, and what the session is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use smqtt_proto::packet::{ConnAckProperties, Connect};
 use smqtt_proto::{MqttString, ProtocolVersion, ReasonCode};
@@ -67,6 +66,15 @@ impl Worker {
         }
         let connection = &self.connections[slot];
         let listener = connection.listener.index;
+        if !self.current.config.listeners[listener].accepts(connect.version) {
+            return Err((
+                ReasonCode::UnsupportedProtocolVersion,
+                format!(
+                    "listener {} does not accept its MQTT version",
+                    connection.listener.name
+                ),
+            ));
+        }
         let rules = &self.current.listeners[listener];
         let tls = connection.transport.tls_state();
         let (device, shown) = certificate::verify(rules, tls)
@@ -147,6 +155,7 @@ impl Worker {
             protocol,
             listener,
             peer,
+            seat,
             ..
         } = self.remove(slot);
         match transport.detach() {
@@ -156,12 +165,12 @@ impl Worker {
                     protocol,
                     listener,
                     peer,
+                    seat,
                     admission,
                 };
                 self.post(worker, Mail::HandOver(Box::new(handed)), 0);
             }
             Err(error) => {
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 tracing::error!(%error, %peer, "cannot hand a connection to another worker");
             }
         }
@@ -174,17 +183,17 @@ impl Worker {
             protocol,
             listener,
             peer,
+            seat,
             admission,
         } = handed;
         let transport = match Transport::attach(transport) {
             Ok(transport) if !self.stopping => transport,
             _ => {
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 self.forget_claim(&admission.client_id);
                 return None;
             }
         };
-        let slot = self.insert(Connection::new(transport, protocol, listener, peer));
+        let slot = self.insert(Connection::new(transport, protocol, listener, peer, seat));
         // The session may have ended, and another worker may have opened a new one, meanwhile.
         let index = self.index;
         match self.shared.directory.claim(

@@ -5,6 +5,7 @@
 //! were ready have run, the flush task writes each touched connection once and posts each outbox
 //! once. Nothing in here waits or blocks; the tasks at the end of this file do.
 
+mod accept;
 mod connect;
 mod deliver;
 mod ending;
@@ -21,7 +22,6 @@ mod write;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,17 +31,16 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use parking_lot::RwLockReadGuard;
 use slab::Slab;
-use smqtt_proto::server;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, LogLimit};
 use crate::current::Current;
+use crate::peer::Peer;
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
+use crate::socket::Acceptor;
 use crate::targets::TargetCache;
-use crate::transport::Transport;
 use crate::trie::Trie;
 use timers::{Timer, Timers};
 
@@ -159,45 +158,6 @@ impl Worker {
         &self.shared.counters[self.index]
     }
 
-    /// Takes a freshly accepted connection, unless there are too many. Returns its place.
-    fn accept(
-        &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        listener: &Arc<ListenerState>,
-    ) -> Option<usize> {
-        let limits = &self.current.config.limits;
-        if self.stopping
-            || self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limits.connections
-        {
-            if !self.stopping {
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.counters().connections_refused.add(1);
-            self.log_peer(
-                peer,
-                "connection-limit",
-                "refused a connection: limits.connections are open",
-            );
-            return None;
-        }
-        let _ = stream.set_nodelay(true);
-        let transport = match &self.current.listeners[listener.index].tls {
-            None => Transport::plain(stream),
-            Some(tls) => match rustls::ServerConnection::new(tls.config.clone()) {
-                Ok(state) => Transport::tls(stream, state),
-                Err(error) => {
-                    self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-                    tracing::error!(%error, "cannot begin a TLS handshake");
-                    return None;
-                }
-            },
-        };
-        let protocol = server::Connection::new(self.current.protocol.clone(), Instant::now());
-        self.counters().connections_accepted.add(1);
-        Some(self.insert(Connection::new(transport, protocol, listener.clone(), peer)))
-    }
-
     /// Gives a connection a place. The caller spawns its task.
     fn insert(&mut self, connection: Connection) -> usize {
         self.counters().connections.add(1);
@@ -239,7 +199,7 @@ impl Worker {
     }
 
     /// Logs something that a peer caused, at most once a second and kind.
-    fn log_peer(&mut self, peer: SocketAddr, kind: &'static str, what: &str) {
+    fn log_peer(&mut self, peer: Peer, kind: &'static str, what: &str) {
         if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
             tracing::warn!(%peer, kind, suppressed, "{what}");
         }
@@ -343,13 +303,13 @@ type Handle = Rc<RefCell<Worker>>;
 pub(crate) async fn run(
     index: usize,
     shared: Arc<Shared>,
-    listeners: Vec<(TcpListener, Arc<ListenerState>)>,
+    listeners: Vec<(Acceptor, Arc<ListenerState>)>,
 ) -> bool {
     let worker: Handle = Rc::new(RefCell::new(Worker::new(index, shared.clone())));
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|(listener, state)| {
-            tokio::task::spawn_local(accept_connections(worker.clone(), listener, state))
+            tokio::task::spawn_local(accept::accept_connections(worker.clone(), listener, state))
         })
         .collect();
     let mut flusher = tokio::task::spawn_local(flush_when_touched(worker.clone()));
@@ -407,30 +367,6 @@ fn spawn_connection(worker: &Handle, slot: usize) {
     tokio::task::spawn_local(poll_fn(move |cx| {
         worker.borrow_mut().poll_connection(slot, cx)
     }));
-}
-
-async fn accept_connections(worker: Handle, listener: TcpListener, state: Arc<ListenerState>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let slot = worker.borrow_mut().accept(stream, peer, &state);
-                if let Some(slot) = slot {
-                    spawn_connection(&worker, slot);
-                }
-            }
-            Err(error) => {
-                // Out of file descriptors, mostly: waiting lets some connection end.
-                let admitted = worker
-                    .borrow_mut()
-                    .log_limit
-                    .admit("accept", Instant::now());
-                if let Some(suppressed) = admitted {
-                    tracing::error!(%error, suppressed, listener = %state.url, "cannot accept a connection");
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 async fn flush_when_touched(worker: Handle) {

@@ -1,17 +1,21 @@
 //! Reading a connection: from socket bytes to what the protocol makes of them.
 
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use smqtt_proto::server::Event;
 
 use super::{Pass, Worker};
 use crate::connection::Phase;
+use crate::peer::Peer;
+use crate::proxy::Proxied;
 use crate::shared::Admission;
 use crate::transport::ReadOutcome;
 
 /// Spare room for one read, and what one connection may read before others have their turn.
 const READ_SIZE: usize = 64 * 1024;
+
+/// What a read that brought no MQTT counts as.
+const STEP: usize = 1024;
 
 /// What comes after the events of a batch.
 enum Next {
@@ -54,7 +58,6 @@ impl Worker {
             }
             if self.connections[slot].phase == Phase::Dead {
                 self.remove(slot);
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 return Poll::Ready(());
             }
             if !self.may_read(slot) {
@@ -82,8 +85,14 @@ impl Worker {
                     self.lose(slot, &mut pass);
                     Next::Continue
                 }
+                Poll::Ready(Ok(ReadOutcome::Proxied(proxied))) => {
+                    if let Proxied::Client(client) = proxied {
+                        connection.peer = Peer::Address(client);
+                    }
+                    Next::Continue
+                }
                 Poll::Ready(Ok(ReadOutcome::Bytes(0))) => {
-                    budget = budget.saturating_sub(1);
+                    budget = budget.saturating_sub(STEP);
                     self.flush(slot, &mut pass);
                     Next::Continue
                 }
@@ -95,6 +104,10 @@ impl Worker {
                     if let Some(capture) = &self.shared.capture {
                         capture.append(&buffer);
                     }
+                    if connection.transport.wants_write() {
+                        self.touch(slot);
+                    }
+                    let connection = &mut self.connections[slot];
                     match connection.phase {
                         Phase::Open => {
                             connection.protocol.handle_input(pass.now, &mut buffer);
@@ -106,6 +119,10 @@ impl Worker {
             };
             buffer.clear();
             self.read_buffer = buffer;
+            let connection = &mut self.connections[slot];
+            if connection.handshake.is_some() && !connection.transport.is_handshaking() {
+                connection.handshake = None;
+            }
         }
     }
 

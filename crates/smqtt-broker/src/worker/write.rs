@@ -97,10 +97,7 @@ impl Worker {
                         Phase::Open if waiting > 0 => {}
                         Phase::Closing { until, shut: false } => {
                             connection.phase = Phase::Closing { until, shut: true };
-                            connection.transport.send_close_notify();
-                            let _ = connection
-                                .transport
-                                .flush(connection.protocol.outbox(), None);
+                            connection.transport.say_goodbye();
                             connection.transport.shutdown_write();
                             connection.wake();
                             return;

@@ -88,10 +88,7 @@ impl Broker {
         };
         while broker.ports.len() < listeners {
             let line = broker.wait_for_line("listening on ");
-            let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
-            broker
-                .ports
-                .push(port.expect("a listening line ends with the port"));
+            broker.ports.push(port_of(&line));
         }
         broker
     }
@@ -149,6 +146,12 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The port in a "listening" line; 0 for a listener that has none.
+fn port_of(line: &str) -> u16 {
+    let digits = |text: &str| text.split('/').next().and_then(|port| port.parse().ok());
+    line.rsplit(':').next().and_then(digits).unwrap_or(0)
 }
 
 /// The broker's command with these arguments and no `SMQTT_BROKER_*` variable of the caller.
