@@ -16,8 +16,7 @@ use crate::transport::{Layers, Transport};
 
 /// How often a connection that waits for `limits.handshakes` looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long it waits before the handshake of this worker that has taken the longest is ended for it,
-/// if that has taken as long.
+/// How long a handshake may take before it can be ended for one that waits.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
 impl Worker {
@@ -99,30 +98,31 @@ impl Worker {
                 < self.current.config.limits.handshakes
     }
 
-    /// Ends the handshake that has taken the longest, if it had its time: whoever connects and is
-    /// silent does not keep others out.
-    fn end_slowest_handshake(&mut self) {
-        let slowest = self
+    /// Ends handshakes that had their time, those that have taken the longest: whoever connects and
+    /// is silent does not keep others out.
+    fn end_slow_handshakes(&mut self) {
+        let mut slow: Vec<_> = self
             .connections
             .iter()
             .filter_map(|(slot, connection)| Some((connection.handshake.as_ref()?.since, slot)))
-            .min();
-        let Some((since, slot)) = slowest else {
-            return;
-        };
-        if since.elapsed() < HANDSHAKE_GRACE {
-            return;
-        }
-        let peer = self.connections[slot].peer;
-        self.counters().peer_errors.add(1);
-        self.log_peer(
-            peer,
-            "handshake-limit",
-            "closed a connection: limits.handshakes are in progress, and it is the slowest",
-        );
-        self.connections[slot].handshake = None;
+            .filter(|(since, _)| since.elapsed() >= HANDSHAKE_GRACE)
+            .collect();
+        slow.sort_unstable();
+        // Some at once, so that not every connection that comes looks through them all.
+        slow.truncate(slow.len().div_ceil(8));
         let shared = self.shared.clone();
-        self.lose(slot, &mut Pass::new(&shared));
+        let mut pass = Pass::new(&shared);
+        for (_, slot) in slow {
+            let peer = self.connections[slot].peer;
+            self.counters().peer_errors.add(1);
+            self.log_peer(
+                peer,
+                "handshake-limit",
+                "closed a connection: limits.handshakes are in progress, and it is one of the slowest",
+            );
+            self.connections[slot].handshake = None;
+            self.lose(slot, &mut pass);
+        }
     }
 }
 
@@ -158,10 +158,10 @@ pub(super) async fn accept_connections(
 
 /// Waits until there is room for one more handshake. Those behind wait in the system's backlog.
 async fn wait_for_handshakes(worker: &Handle, listener: &ListenerState) {
-    let begin = Instant::now();
     while !worker.borrow().has_room_for_handshake(listener) {
-        if begin.elapsed() >= HANDSHAKE_GRACE {
-            worker.borrow_mut().end_slowest_handshake();
+        worker.borrow_mut().end_slow_handshakes();
+        if worker.borrow().has_room_for_handshake(listener) {
+            return;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

@@ -67,7 +67,12 @@ impl Broker {
 
     /// A broker with these arguments, which has so many listeners.
     pub fn start_expecting(args: &[&str], listeners: usize) -> Broker {
-        let mut child = command(args)
+        Broker::spawn(command(args), listeners)
+    }
+
+    /// A broker that this command starts.
+    pub fn spawn(mut command: Command, listeners: usize) -> Broker {
+        let mut child = command
             .stderr(Stdio::piped())
             .spawn()
             .expect("the broker starts");
