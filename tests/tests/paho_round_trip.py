@@ -1,4 +1,5 @@
-"""Passes messages through the broker on 127.0.0.1:PORT with paho-mqtt, as the device in IDENTITY_DIR if one is given.
+"""Passes messages through the broker on 127.0.0.1:PORT with paho-mqtt, as the device in IDENTITY_DIR if one is given; with
+--websockets over WebSocket.
 
 Both protocol versions, QoS 0, 1 and 2; prints one line `ok VERSION QOS` for each. Exit code 0 only if all came back.
 """
@@ -9,12 +10,14 @@ import sys
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-port, identity = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
+arguments = [a for a in sys.argv[1:] if a != "--websockets"]
+transport = "websockets" if "--websockets" in sys.argv else "tcp"
+port, identity = int(arguments[0]), arguments[1] if len(arguments) > 1 else None
 PATIENCE = 30.0
 
 
 def connect(name, protocol):
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol, transport=transport)
     if identity:
         client.tls_set(f"{identity}/ca.crt", f"{identity}/device.crt", f"{identity}/device.key")
     events = queue.Queue()

@@ -214,9 +214,15 @@ fn a_reader_whose_attributes_do_not_satisfy_gets_a_count_and_no_error() {
 
 /// A broker for anyone, without TLS.
 fn open_broker() -> Service {
+    open_broker_with("mqtt://")
+}
+
+/// The same for clients of this scheme.
+fn open_broker_with(scheme: &str) -> Service {
+    let url = format!("{scheme}127.0.0.1:0");
     Service::start(
-        program("smqtt-broker").args(["--listen", "mqtt://127.0.0.1:0", "--allow-anonymous"]),
-        "mqtt://",
+        program("smqtt-broker").args(["--listen", &url, "--allow-anonymous"]),
+        scheme,
     )
 }
 
@@ -253,9 +259,14 @@ fn with_paho_clients_of_both_versions_pass_messages() {
     let fleet = Fleet::start();
     let one = fleet.enrol("one", "role = sensor");
     let open = open_broker();
-    for (port, identity) in [(fleet.broker.port(), Some(&one)), (open.port(), None)] {
+    let web = open_broker_with("ws://");
+    for (port, more) in [
+        (fleet.broker.port(), Some(one.as_os_str())),
+        (open.port(), None),
+        (web.port(), Some("--websockets".as_ref())),
+    ] {
         let mut command = Command::new(&python);
-        command.arg(&script).arg(port.to_string()).args(identity);
+        command.arg(&script).arg(port.to_string()).args(more);
         let finished = run(&mut command).success();
         assert_eq!(
             finished.text().matches("ok ").count(),
@@ -276,7 +287,9 @@ fn with_mqttjs_clients_of_both_versions_pass_messages() {
     let open = open_broker();
     let tls = format!("mqtts://127.0.0.1:{}", fleet.broker.port());
     let plain = format!("mqtt://127.0.0.1:{}", open.port());
-    for (url, identity) in [(tls, Some(&one)), (plain, None)] {
+    let web = open_broker_with("ws://");
+    let web = [web.url(), "/mqtt"].concat();
+    for (url, identity) in [(tls, Some(&one)), (plain, None), (web, None)] {
         let mut command = Command::new("node");
         command.env("SMQTT_TEST_NODE", &modules);
         command.arg(&script).arg(&url).args(identity);

@@ -77,13 +77,15 @@ impl Broker {
         let mut passed = Activation::from_environment()?;
         let mut urls = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
+            // One for all its sockets: systemd may pass several.
+            let mut state = None;
             for bound in listen(listener, &config.tcp, count, &mut passed)? {
                 let name = listener
                     .name
                     .clone()
                     .unwrap_or_else(|| bound.url.to_string());
                 urls.push(bound.url.clone());
-                let state = Arc::new(ListenerState::new(index, name));
+                let state = state.get_or_insert_with(|| Arc::new(ListenerState::new(index, name)));
                 for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
                     worker.push((socket, state.clone()));
                 }

@@ -19,7 +19,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use crate::capture::CaptureFile;
 use crate::proxy::{self, Proxied};
 use crate::socket::{DetachedSocket, Socket};
-use crate::websocket::{WebRules, WebSocket};
+use crate::websocket::{Refused, WebRules, WebSocket};
 
 /// A connected socket and the state of what lies over it.
 #[derive(Debug)]
@@ -294,6 +294,15 @@ impl Transport {
             layers: detached.layers,
             peer_closed: false,
         })
+    }
+}
+
+/// What kind of fault a failed read is in the log, each kind with a limit of its own.
+pub(crate) fn kind_of(error: &io::Error) -> &'static str {
+    match error.get_ref() {
+        Some(inner) if inner.is::<Refused>() => "websocket",
+        Some(inner) if inner.is::<proxy::Invalid>() => "proxy-header",
+        _ => "tls",
     }
 }
 

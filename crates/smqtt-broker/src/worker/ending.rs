@@ -15,6 +15,7 @@ use super::{Pass, Worker};
 use crate::connection::Phase;
 use crate::counters::DropCause;
 use crate::session::SessionRef;
+use crate::transport;
 
 /// How long a peer has to read the last packet.
 const LINGER: Duration = Duration::from_secs(2);
@@ -252,7 +253,8 @@ impl Worker {
                 "crl-expired",
                 "; no device is admitted until tls.crl is renewed",
             ),
-            _ => ("tls", ""),
+            Some(_) => ("tls", ""),
+            None => (transport::kind_of(error), ""),
         };
         if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
             tracing::warn!(%peer, suppressed, "closed a connection: {error}{hint}");
