@@ -343,10 +343,12 @@ fn header_of(opcode: OpCode, length: usize, to: &mut impl Extend<u8>) {
         opcode,
         ..FrameHeader::default()
     };
-    let mut bytes = Vec::with_capacity(HEADER);
-    // Writing to memory does not fail.
-    let _ = header.format(length as u64, &mut bytes);
-    to.extend(bytes);
+    let mut bytes = [0; HEADER];
+    let mut space = &mut bytes[..];
+    // It has room for every header.
+    let _ = header.format(length as u64, &mut space);
+    let used = HEADER - space.len();
+    to.extend(bytes.into_iter().take(used));
 }
 
 /// Takes the mask off, and turns it to where it goes on.
