@@ -1,7 +1,7 @@
 //! Random clients against a simple model of who must receive what.
 //!
 //! A few clients of both versions connect, come back, take themselves over, subscribe, publish and get lost in any
-//! order. The model says what each of them must receive, with which QoS and retain flag, and in which order; anything
+//! order, some with messages that they have not acknowledged. The model says what each of them must receive, with which QoS and retain flag, and in which order; anything
 //! missing, doubled, changed or unexpected fails. `PROPTEST_CASES` runs more cases.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,10 @@ enum Step {
         retain: bool,
         empty: bool,
     },
+    /// From now on and until it connects again, it acknowledges nothing.
+    Deafen {
+        client: usize,
+    },
     Disconnect {
         client: usize,
     },
@@ -62,6 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(client, filter)| Step::Unsubscribe { client, filter }),
         8 => (client(), 0..TOPICS.len(), 0..3u8, prop::bool::weighted(0.3), prop::bool::weighted(0.15))
             .prop_map(|(client, topic, qos, retain, empty)| Step::Publish { client, topic, qos, retain, empty }),
+        1 => client().prop_map(|client| Step::Deafen { client }),
         1 => client().prop_map(|client| Step::Disconnect { client }),
         2 => client().prop_map(|client| Step::Vanish { client }),
     ];
@@ -75,6 +80,8 @@ struct Delivered {
     payload: String,
     qos: u8,
     retain: bool,
+    /// Whether it was sent before and not acknowledged.
+    dup: bool,
 }
 
 /// What the model knows of a client's session.
@@ -108,6 +115,9 @@ fn qos(level: u8) -> QoS {
 struct Peer {
     client: Client,
     inbox: Vec<Publish>,
+    deaf: bool,
+    /// What it got and did not acknowledge, as it must come again.
+    unacknowledged: Vec<Delivered>,
 }
 
 impl Peer {
@@ -125,7 +135,7 @@ impl Peer {
     fn deliver(&mut self, packet: &Packet) -> bool {
         match packet {
             Packet::Publish(publish) => {
-                if let Some(id) = publish.packet_id {
+                if let (Some(id), false) = (publish.packet_id, self.deaf) {
                     let ack = Ack::new(id, ReasonCode::Success);
                     self.client.send(match publish.qos {
                         QoS::ExactlyOnce => Packet::PubRec(ack),
@@ -215,27 +225,34 @@ impl World {
                 retain,
                 empty,
             } => self.publish(client, TOPICS[topic], qos, retain, empty),
+            Step::Deafen { client } => {
+                if let Some(peer) = &mut self.peers[client] {
+                    peer.deaf = true;
+                }
+            }
             Step::Disconnect { client } => {
                 if let Some(peer) = self.peers[client].take() {
                     peer.client.disconnect();
-                    self.gone(client);
+                    self.gone(client, peer.unacknowledged);
                 }
             }
             Step::Vanish { client } => {
                 if let Some(peer) = self.peers[client].take() {
                     peer.client.vanish();
-                    self.gone(client);
+                    self.gone(client, peer.unacknowledged);
                 }
             }
         }
     }
 
-    fn gone(&mut self, client: usize) {
-        if self.sessions[client]
-            .as_ref()
-            .is_some_and(|session| !session.kept)
-        {
-            self.sessions[client] = None;
+    /// A connection is over: the session goes too, or keeps what was not acknowledged.
+    fn gone(&mut self, client: usize, mut unacknowledged: Vec<Delivered>) {
+        match &mut self.sessions[client] {
+            Some(session) if session.kept => {
+                unacknowledged.append(&mut session.due);
+                session.due = unacknowledged;
+            }
+            session => *session = None,
         }
     }
 
@@ -251,7 +268,7 @@ impl World {
         let (connection, connack) = Client::connect_with_ack(self.broker.port(), options);
         if let Some(mut old) = old {
             old.client.expect_disconnect(ReasonCode::SessionTakenOver);
-            self.gone(client);
+            self.gone(client, old.unacknowledged);
         }
         if clean {
             self.sessions[client] = None;
@@ -265,6 +282,8 @@ impl World {
         let mut peer = Peer {
             client: connection,
             inbox: Vec::new(),
+            deaf: false,
+            unacknowledged: Vec::new(),
         };
         let id = peer.client.packet_id();
         let options = SubscriptionOptions::new(QoS::AtMostOnce);
@@ -297,6 +316,7 @@ impl World {
                     payload: payload.clone(),
                     qos: granted.min(*level),
                     retain: true,
+                    dup: false,
                 });
             }
         }
@@ -362,6 +382,7 @@ impl World {
                     payload: payload.clone(),
                     qos,
                     retain: false,
+                    dup: false,
                 });
             }
         }
@@ -395,9 +416,12 @@ impl World {
                     if publish.topic.as_str() == BARRIER {
                         came |= publish.payload == mark;
                     } else {
-                        take(session, &publish).unwrap_or_else(|| {
+                        let taken = take(session, &publish).unwrap_or_else(|| {
                             panic!("client {client} got {publish:?}, due is {:?}", session.due)
                         });
+                        if peer.deaf && taken.qos > 0 {
+                            peer.unacknowledged.push(Delivered { dup: true, ..taken });
+                        }
                     }
                 }
             }
@@ -412,8 +436,7 @@ impl World {
 }
 
 /// Takes a message off what is due: nothing of its topic, QoS and retain flag may be due before it.
-fn take(session: &mut Session, publish: &Publish) -> Option<()> {
-    assert!(!publish.dup, "everything was acknowledged");
+fn take(session: &mut Session, publish: &Publish) -> Option<Delivered> {
     let got = Delivered {
         topic: TOPICS
             .into_iter()
@@ -421,13 +444,12 @@ fn take(session: &mut Session, publish: &Publish) -> Option<()> {
         payload: String::from_utf8(publish.payload.to_vec()).ok()?,
         qos: publish.qos as u8,
         retain: publish.retain,
+        dup: publish.dup,
     };
     let same =
         |due: &Delivered| (due.topic, due.qos, due.retain) == (got.topic, got.qos, got.retain);
     let first = session.due.iter().position(same)?;
-    (session.due[first] == got).then(|| {
-        session.due.remove(first);
-    })
+    (session.due[first] == got).then(|| session.due.remove(first))
 }
 
 fn cases() -> u32 {

@@ -275,11 +275,11 @@ fn pings_are_answered_and_keep_the_connection() {
     let broker = Broker::open();
     let mut wire = Wire::connected(
         broker.port(),
-        &connect_with(CLEAN, 1, &[&string("c")]),
+        &connect_with(CLEAN, 2, &[&string("c")]),
         &WELCOME,
     );
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(2000) {
+    while begin.elapsed() < Duration::from_millis(3500) {
         wire.settle();
         std::thread::sleep(QUIET);
     }
