@@ -6,6 +6,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::attribute_urn::{self, ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
 use crate::pem_text::{MAX_CERTIFICATES, certificates_from_pem};
 use crate::{DeviceId, Error, Fingerprint, Serial, Validity};
 
@@ -157,6 +158,7 @@ pub struct VerifiedDevice {
     validity: Validity,
     key_type: KeyType,
     key: ParsedPublicKey,
+    attributes: Box<[String]>,
 }
 
 impl VerifiedDevice {
@@ -182,6 +184,13 @@ impl VerifiedDevice {
     #[must_use]
     pub fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// The attributes that the certificate shows to everyone who sees it, as texts of the policy language:
+    /// the few that the authority was told to certify, in [`ATTRIBUTE_URN`](crate::ATTRIBUTE_URN) URIs.
+    #[must_use]
+    pub fn attributes(&self) -> &[String] {
+        &self.attributes
     }
 
     /// The kind of the device's key.
@@ -218,6 +227,7 @@ impl VerifiedDevice {
         })?;
         Ok(Self {
             id,
+            attributes: attributes_of(&parsed)?,
             serial,
             fingerprint: Fingerprint::of(certificate),
             validity: Validity::of(&parsed)?,
@@ -234,6 +244,39 @@ impl core::fmt::Debug for VerifiedDevice {
             .field("serial", &self.serial)
             .finish_non_exhaustive()
     }
+}
+
+/// The device that a certificate names, without a look at who has signed it: to compare with a device that has proved
+/// to be one, never to trust.
+///
+/// # Errors
+/// [`Error::MalformedCertificate`], [`Error::NotADevice`].
+pub fn named_device(certificate: &[u8]) -> Result<DeviceId, Error> {
+    device_named_by(&parse(&CertificateDer::from(certificate))?)
+}
+
+/// What the certificate's URIs say about its device beside the name.
+fn attributes_of(certificate: &X509Certificate<'_>) -> Result<Box<[String]>, Error> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|e| Error::MalformedCertificate(e.to_string()))?;
+    let mut attributes = Vec::new();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        if let GeneralName::URI(uri) = name
+            && let Some(encoded) = uri.strip_prefix(ATTRIBUTE_URN)
+        {
+            let text = attribute_urn::decode(encoded).ok_or_else(|| {
+                Error::MalformedCertificate("an attribute in it is not well-formed".into())
+            })?;
+            attributes.push(text);
+        }
+    }
+    if attributes.len() > MAX_CERTIFIED_ATTRIBUTES {
+        return Err(Error::MalformedCertificate(
+            "it has too many attributes".into(),
+        ));
+    }
+    Ok(attributes.into())
 }
 
 /// The device that a certificate names in its one `urn:smqtt:device:` URI and in its common name.

@@ -11,6 +11,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
+use crate::attribute_urn::{self, MAX_CERTIFIED_ATTRIBUTES};
 use crate::signer::RcgenKey;
 use crate::{
     CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Revocation, RevocationList,
@@ -130,12 +131,38 @@ impl CertificateAuthority {
         validity: Validity,
         rng: &mut R,
     ) -> Result<IssuedCertificate, Error> {
+        self.issue_device_with(request, id, &[], validity, rng)
+    }
+
+    /// The same, with attributes of the device (texts of the policy language) that everyone who sees the certificate may
+    /// read, in [`ATTRIBUTE_URN`](crate::ATTRIBUTE_URN) URIs.
+    ///
+    /// # Errors
+    /// As [`issue_device`](Self::issue_device), and [`Error::Issue`] for more than
+    /// [`MAX_CERTIFIED_ATTRIBUTES`].
+    pub fn issue_device_with<R: CryptoRng + ?Sized>(
+        &self,
+        request: &CertificateRequest,
+        id: &DeviceId,
+        attributes: &[String],
+        validity: Validity,
+        rng: &mut R,
+    ) -> Result<IssuedCertificate, Error> {
         request.check_name(id)?;
-        let uri = SanType::URI(id.urn().try_into().map_err(refused)?);
+        if attributes.len() > MAX_CERTIFIED_ATTRIBUTES {
+            return Err(Error::Issue(format!(
+                "a certificate has room for {MAX_CERTIFIED_ATTRIBUTES} attributes"
+            )));
+        }
+        let attributes = attributes.iter().map(|text| attribute_urn::encode(text));
+        let uris = std::iter::once(id.urn())
+            .chain(attributes)
+            .map(|uri| Ok(SanType::URI(uri.try_into().map_err(refused)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
         let issued = self.issue(
             request.public_key(),
             id.as_str(),
-            vec![uri],
+            uris,
             ExtendedKeyUsagePurpose::ClientAuth,
             validity,
             rng,

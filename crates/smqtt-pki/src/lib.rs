@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod anchor;
+mod attribute_urn;
 mod ca;
 mod crl;
 mod device_id;
@@ -54,7 +55,8 @@ mod signer;
 pub mod tls;
 mod validity;
 
-pub use anchor::{KeyType, TrustAnchor, VerifiedDevice};
+pub use anchor::{KeyType, TrustAnchor, VerifiedDevice, named_device};
+pub use attribute_urn::{ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
 pub use ca::{CertificateAuthority, IssuedCertificate};
 pub use crl::{CrlNumber, Revocation, RevocationList, RevocationReason};
 pub use device_id::DeviceId;
