@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use parking_lot::RwLock;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::activation::Activation;
@@ -105,6 +105,7 @@ impl Broker {
             counters: (0..count).map(|_| Counters::default()).collect(),
             connections: Arc::default(),
             handshakes: Arc::default(),
+            password_checks: Semaphore::new(count.min(PASSWORD_CHECKS)),
             reloads: Reloads::default(),
             capture,
             started: Instant::now(),
@@ -241,6 +242,9 @@ impl Broker {
         }
     }
 }
+
+/// Passwords verified at a time, at most: each takes 19 MiB.
+const PASSWORD_CHECKS: usize = 4;
 
 /// Tells that a worker thread has ended, however it did.
 struct EndNotice(Arc<Notify>);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use smqtt_proto::packet::Connect;
 use smqtt_proto::server;
 
+use crate::access::Verdicts;
 use crate::peer::Peer;
 use crate::seat::{Handshake, Seat};
 use crate::session::SessionRef;
@@ -31,6 +33,10 @@ pub(crate) struct Connection {
     pub(crate) shares: Shares,
     /// When its client's certificate expires, if it is to end then.
     pub(crate) expires: Option<Instant>,
+    /// Its CONNECT, while the password in it is verified.
+    pub(crate) checking: Option<Box<Checking>>,
+    /// What its client may do, as far as it was asked.
+    pub(crate) verdicts: Verdicts,
     /// Wakes the task of this connection.
     pub(crate) waker: Option<Waker>,
     /// Whether it stands in the worker's list of connections to flush.
@@ -39,6 +45,15 @@ pub(crate) struct Connection {
     pub(crate) want_write: bool,
     /// Where its entry in the timers stands.
     pub(crate) timer: Option<Instant>,
+}
+
+/// A CONNECT that waits for its password to be verified.
+#[derive(Debug)]
+pub(crate) struct Checking {
+    pub(crate) connect: Box<Connect>,
+    /// Tells this wait from others; gone when nobody waits any more.
+    pub(crate) ticket: Arc<()>,
+    pub(crate) verified: Option<bool>,
 }
 
 /// Where a connection is in its life.
@@ -72,6 +87,8 @@ impl Connection {
             session: None,
             shares: Shares::default(),
             expires: None,
+            checking: None,
+            verdicts: Verdicts::default(),
             waker: None,
             touched: false,
             want_write: false,

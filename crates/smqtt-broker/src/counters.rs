@@ -99,6 +99,14 @@ pub(crate) struct Counters {
     pub(crate) peer_errors: Counter,
     /// Clients refused at the handshake because their certificate is revoked.
     pub(crate) revoked: Counter,
+    /// Clients refused for a wrong password, or a user that there is none of.
+    pub(crate) passwords_refused: Counter,
+    /// Messages and subscriptions that the rules do not allow.
+    pub(crate) denied: Counter,
+    /// Messages refused at sealed topics.
+    pub(crate) unsealed_refused: Counter,
+    /// Messages that were not sealed, accepted at topics where that is only counted.
+    pub(crate) unsealed_accepted: Counter,
     /// Sessions ended because their client is not admitted any more.
     pub(crate) expelled: Counter,
     drops: [Counter; DropCause::ALL.len()],

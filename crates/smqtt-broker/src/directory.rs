@@ -16,10 +16,12 @@ use smqtt_pki::DeviceId;
 /// Who a client has proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// Nobody: it showed no certificate, on a listener that admits that.
+    /// Nobody: it showed no certificate and no password, on a listener that admits that.
     Anonymous,
     /// The device of its certificate.
     Device(Arc<DeviceId>),
+    /// The user of its password.
+    User(Arc<str>),
 }
 
 impl std::fmt::Display for Identity {
@@ -27,6 +29,7 @@ impl std::fmt::Display for Identity {
         match self {
             Identity::Anonymous => f.write_str("anonymous"),
             Identity::Device(id) => write!(f, "device {id}"),
+            Identity::User(user) => write!(f, "user {}", user.escape_debug()),
         }
     }
 }
@@ -108,6 +111,11 @@ mod tests {
             directory.claim("c", &Identity::Anonymous, || 5),
             Claim::Foreign
         );
+        let user = |name: &str| Identity::User(name.into());
+        assert_eq!(directory.claim("c", &user("a"), || 5), Claim::Foreign);
+        assert_eq!(directory.claim("u", &user("a"), || 1), Claim::Owner(1));
+        assert_eq!(directory.claim("u", &user("b"), || 1), Claim::Foreign);
+        assert_eq!(directory.claim("u", &device("a"), || 1), Claim::Foreign);
         directory.release("c");
         assert_eq!(
             directory.claim("c", &Identity::Anonymous, || 5),

@@ -36,6 +36,14 @@ pub enum Error {
     /// A certificate, key or client CA file is missing, unreadable or does not fit.
     #[error("{0}")]
     TlsFiles(String),
+    /// The password file is not there, not well-formed, or not safe from others.
+    #[error("password file {}: {reason}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
     /// The data directory cannot be made, is readable by others, or belongs to a running broker.
     #[error("data directory {}: {reason}", path.display())]
     DataDir {
@@ -86,6 +94,7 @@ impl Error {
         match self {
             Error::ConfigFile { .. }
             | Error::TlsFiles(_)
+            | Error::PasswordFile { .. }
             | Error::DataDir { .. }
             | Error::Capture { .. } => 4,
             Error::ConfigSyntax { .. } | Error::Config(_) => 3,

@@ -37,6 +37,7 @@ mod activation;
 mod broker;
 mod capture;
 mod certificate;
+mod commands;
 mod config;
 mod connection;
 mod counters;
@@ -65,11 +66,13 @@ pub mod trie;
 mod websocket;
 mod worker;
 
+pub use access::{Action, PasswordFile, Passwords};
 pub use broker::{Broker, Reloaded};
+pub use commands::Command;
 pub use config::{
-    Capture, Cli, ClientCertificate, Config, Limits, ListenUrl, Listener, Log, LogFormat,
-    MqttVersion, Protocol, ProxySource, QueueFull, Reload, RetainedLimits, Scheme, SessionLimits,
-    Sys, Tcp, Tls, TlsVersion, UnixMode,
+    AccessRules, Authority, Capture, Cli, ClientCertificate, ClientIdRule, Config, Limits,
+    ListenUrl, Listener, Log, LogFormat, MqttVersion, Protocol, ProxySource, QueueFull, Reload,
+    RetainedLimits, Scheme, Sealed, SealedMode, SessionLimits, Sys, Tcp, Tls, TlsVersion, UnixMode,
 };
 pub use error::Error;
 pub use reload::Reloader;

@@ -74,6 +74,11 @@ impl RetainedStore {
         Ok(())
     }
 
+    /// The retained message of `topic`.
+    pub(crate) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        self.messages.get(&key_of(topic))
+    }
+
     /// Forgets the retained message of `topic` `[MQTT-3.3.1-6]`; tells whether there was one.
     pub fn remove(&mut self, topic: &str) -> bool {
         match self.messages.remove(&key_of(topic)) {

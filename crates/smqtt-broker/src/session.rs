@@ -179,6 +179,7 @@ mod tests {
         let nobody = Admitted {
             identity: crate::directory::Identity::Anonymous,
             certificate: None,
+            attributes: crate::access::no_attributes(),
             listener: 0,
         };
         let first = sessions.open("a", nobody.clone()).reference;

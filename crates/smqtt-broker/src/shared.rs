@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Those that are shaking hands for TLS, WebSocket or the PROXY protocol.
     pub(crate) handshakes: Arc<AtomicUsize>,
+    /// One permit for each password that may be verified at a time: that takes memory and time.
+    pub(crate) password_checks: tokio::sync::Semaphore,
     pub(crate) reloads: Reloads,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
@@ -132,6 +134,12 @@ pub(crate) enum Mail {
     HandOver(Box<HandedOver>),
     /// A mailbox that was full has been emptied: read on from publishers.
     Resume,
+    /// The password in the CONNECT of a connection of the receiving worker was verified, or not.
+    PasswordChecked {
+        slot: usize,
+        ticket: std::sync::Weak<()>,
+        verified: bool,
+    },
     /// What is in force from now on.
     Reload(Arc<Current>),
     /// End all connections and stop.

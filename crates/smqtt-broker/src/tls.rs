@@ -53,7 +53,10 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
         .iter()
         .map(|listener| {
             let tls = match (listener.url.scheme().is_tls(), &files) {
-                (true, Some(files)) => Some(listener_tls(listener, files)?),
+                (true, Some(files)) => {
+                    let passwords = config.access.passwords.is_some();
+                    Some(listener_tls(listener, passwords, files)?)
+                }
                 _ => None,
             };
             Ok(ListenerRules::new(config, listener, tls))
@@ -61,11 +64,21 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
         .collect()
 }
 
-fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls, Error> {
+fn listener_tls(
+    listener: &Listener,
+    passwords: bool,
+    files: &TlsFiles<'_>,
+) -> Result<ListenerTls, Error> {
     let chain = files::read_certificates(files.cert).map_err(refused)?;
     let key = files::read_private_key(files.key).map_err(refused)?;
     let crl = files.crl.as_deref();
-    let asked = listener.client_certificate(files.anchor.is_some());
+    let asked = match listener.client_certificate(files.anchor.is_some()) {
+        // Unless it was asked for, whoever has a password need not have a certificate.
+        ClientCertificate::Required if passwords && listener.client_certificate.is_none() => {
+            ClientCertificate::Optional
+        }
+        asked => asked,
+    };
     let client_auth = match (&files.anchor, asked) {
         (None, _) | (_, ClientCertificate::None) => ClientAuth::None,
         (Some(anchor), ClientCertificate::Optional) => {
@@ -97,7 +110,7 @@ fn listener_tls(listener: &Listener, files: &TlsFiles<'_>) -> Result<ListenerTls
     })
 }
 
-fn read_anchor(path: &Path) -> Result<Arc<TrustAnchor>, Error> {
+pub(crate) fn read_anchor(path: &Path) -> Result<Arc<TrustAnchor>, Error> {
     let text = files::read(
         path,
         MAX_PEM,

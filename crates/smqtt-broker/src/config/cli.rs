@@ -8,10 +8,11 @@ use clap::builder::BoolishValueParser;
 
 use super::{Config, ListenUrl, Listener, LogFormat};
 use crate::Error;
+use crate::commands::Command;
 
 /// MQTT 3.1.1 and 5.0 broker over TLS 1.3 that relays what it cannot read.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(name = "smqtt-broker", version, about, after_help = EXIT_CODES)]
+#[command(name = "smqtt-broker", version, about, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "SMQTT_BROKER_CONFIG")]
@@ -59,13 +60,16 @@ pub struct Cli {
     /// Diagnostic: append every byte that the broker sees after TLS to this file (mode 0600)
     #[arg(long, value_name = "FILE", env = "SMQTT_BROKER_CAPTURE")]
     pub capture: Option<PathBuf>,
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Check the configuration and the certificate files, then exit without starting
     #[arg(long)]
     pub check_config: bool,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped cleanly, 1 unexpected failure, 2 wrong command line, \
-3 configuration invalid, 4 a file or directory is unusable, 5 cannot listen.";
+3 configuration invalid, 4 a file or directory is unusable, 5 cannot listen, 6 acl test: denied.";
 
 impl Cli {
     /// The configuration that these flags ask for: the file's (or the defaults) with every flag

@@ -8,11 +8,13 @@ mod fixed;
 mod listen;
 mod listener;
 mod protocol;
+mod rules;
 
 pub use cli::Cli;
 pub use listen::{ListenUrl, Scheme};
 pub use listener::{ClientCertificate, Listener, MqttVersion, ProxySource, TlsVersion, UnixMode};
 pub use protocol::Protocol;
+pub use rules::{AccessRules, Authority, ClientIdRule, Sealed, SealedMode};
 
 use std::path::PathBuf;
 
@@ -48,6 +50,13 @@ pub struct Config {
     pub retained: RetainedLimits,
     /// Optional features of the protocol.
     pub protocol: Protocol,
+    /// Who is admitted, and what they may do.
+    pub access: AccessRules,
+    /// Topics that take sealed messages only, `[[sealed]]` in the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<Sealed>,
+    /// What clients are told of the authority.
+    pub authority: Authority,
     /// The `$SYS` topics.
     pub sys: Sys,
     /// When the configuration is read again.
@@ -310,7 +319,16 @@ impl Config {
     /// The files that are read when this configuration is loaded.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tls = &self.tls;
-        let files = [&tls.cert, &tls.key, &tls.client_ca, &tls.crl];
+        let (access, authority) = (&self.access, &self.authority);
+        let files = [
+            &tls.cert,
+            &tls.key,
+            &tls.client_ca,
+            &tls.crl,
+            &access.passwords,
+            &access.acl,
+            &authority.ca,
+        ];
         files.into_iter().flatten().cloned().collect()
     }
 
@@ -341,6 +359,10 @@ impl Config {
             );
         }
         self.protocol.validate().map_err(Error::Config)?;
+        self.authority.validate().map_err(Error::Config)?;
+        for sealed in &self.sealed {
+            sealed.validate().map_err(Error::Config)?;
+        }
         let at_least_one = [
             ("limits.connections", self.limits.connections as u64),
             ("limits.handshakes", self.limits.handshakes as u64),
@@ -387,9 +409,9 @@ impl Config {
         let url = &listener.url;
         let verifiable = self.tls.client_ca.is_some();
         let message = match url.scheme().is_tls() {
-            _ if listener.allow_anonymous => return Ok(()),
+            _ if listener.allow_anonymous || self.access.passwords.is_some() => return Ok(()),
             false => format!(
-                "{url} could not tell who its clients are: use mqtts:// with client certificates, or say --allow-anonymous (allow_anonymous = true)"
+                "{url} could not tell who its clients are: use mqtts:// with client certificates, give a password file (access.passwords), or say --allow-anonymous (allow_anonymous = true)"
             ),
             true if !verifiable => format!(
                 "{url} could not verify devices: give --tls-client-ca FILE (tls.client_ca), or say --allow-anonymous (allow_anonymous = true)"

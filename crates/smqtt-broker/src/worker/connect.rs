@@ -9,10 +9,10 @@ use super::publish::SYS_PREFIX;
 use super::share::note_presence;
 use super::timers::Timer;
 use super::{Pass, Worker};
-use crate::access::Admitted;
+use crate::access::{self, Admitted, Proof};
 use crate::certificate;
 use crate::connection::Connection;
-use crate::directory::Claim;
+use crate::directory::{Claim, Identity};
 use crate::shared::{Admission, HandedOver, Mail};
 use crate::transport::Transport;
 
@@ -28,8 +28,23 @@ impl Worker {
         connect: Box<Connect>,
         pass: &mut Pass<'_>,
     ) -> Option<(usize, Admission)> {
-        match self.admit(slot, &connect) {
-            Ok((worker, client_id, assigned, admitted)) => Some((
+        self.judge_connect(slot, connect, None, pass)
+    }
+
+    /// The same, once the password in it was `verified`, or not.
+    pub(super) fn judge_connect(
+        &mut self,
+        slot: usize,
+        connect: Box<Connect>,
+        verified: Option<bool>,
+        pass: &mut Pass<'_>,
+    ) -> Option<(usize, Admission)> {
+        match self.admit(slot, &connect, verified) {
+            Ok(None) => {
+                self.check_password(slot, connect);
+                None
+            }
+            Ok(Some((worker, client_id, assigned, admitted))) => Some((
                 worker,
                 Admission {
                     connect,
@@ -60,7 +75,8 @@ impl Worker {
         &mut self,
         slot: usize,
         connect: &Connect,
-    ) -> Result<(usize, Arc<str>, bool, Admitted), (ReasonCode, String)> {
+        verified: Option<bool>,
+    ) -> Result<Option<(usize, Arc<str>, bool, Admitted)>, (ReasonCode, String)> {
         if let Some(refusal) = self.turns_everyone_away() {
             return Err(refusal);
         }
@@ -80,10 +96,24 @@ impl Worker {
         let (device, shown) = certificate::verify(rules, tls)
             .map_err(|why| (ReasonCode::NotAuthorized, why))?
             .unzip();
-        let identity = self
-            .current
-            .access
-            .identify(rules, device.as_ref(), connect)?;
+        let access = &self.current.access;
+        let identity = match (access.identify(rules, device.as_ref(), connect)?, verified) {
+            (Proof::Given(identity), _) => identity,
+            (Proof::Password(_), None) => return Ok(None),
+            (Proof::Password(user), Some(true)) => Identity::User(user),
+            (Proof::Password(user), Some(false)) => {
+                return Err((
+                    ReasonCode::BadUserNameOrPassword,
+                    format!(
+                        "wrong user name or password, user \"{}\"",
+                        user.escape_debug()
+                    ),
+                ));
+            }
+        };
+        let attributes = device
+            .as_ref()
+            .map_or_else(access::no_attributes, access::attributes_of);
         // [MQTT-4.12.0-1]: there is no extended authentication.
         if connect.properties.authentication_method.is_some() {
             return Err((
@@ -109,25 +139,34 @@ impl Worker {
             ));
         }
         let client_id: Arc<str> = match assigned {
-            true => make_client_id()?.into(),
+            true => access.assign(&identity, make_client_id()?).into(),
             false => connect.client_id.as_str().into(),
         };
+        if !self.current.access.binds(&identity, &client_id) {
+            return Err((
+                ReasonCode::ClientIdentifierNotValid,
+                format!(
+                    "client id \"{}\" is not one that {identity} may take: see access.client_id",
+                    client_id.escape_debug()
+                ),
+            ));
+        }
+        let admitted = Admitted {
+            identity: identity.clone(),
+            certificate: shown,
+            attributes,
+            listener,
+        };
+        if let Some(will) = &connect.will {
+            self.judge_will(&admitted, &client_id, will)?;
+        }
         let preferred = || self.preferred_worker();
         match self
             .shared
             .directory
             .claim(&client_id, &identity, preferred)
         {
-            Claim::Owner(worker) => Ok((
-                worker,
-                client_id,
-                assigned,
-                Admitted {
-                    identity,
-                    certificate: shown,
-                    listener,
-                },
-            )),
+            Claim::Owner(worker) => Ok(Some((worker, client_id, assigned, admitted))),
             Claim::Foreign => Err((
                 ReasonCode::NotAuthorized,
                 format!(
@@ -203,7 +242,7 @@ impl Worker {
         ) {
             Claim::Owner(worker) if worker == index => {
                 // The rules may have changed on its way.
-                match self.still_admits(&admission.admitted) {
+                match self.still_admits(&admission.admitted, &admission.client_id) {
                     Ok(()) => self.open_session(slot, admission, pass),
                     Err(why) => {
                         self.forget_claim(&admission.client_id);
@@ -290,6 +329,7 @@ impl Worker {
                 .config
                 .protocol
                 .response_information_for(&client_id),
+            user_properties: self.current.access.announcement().to_vec(),
             ..ConnAckProperties::default()
         };
         if existing.is_none() {

@@ -171,11 +171,19 @@ impl Worker {
     }
 
     fn publish_will(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
-        let will = self
-            .sessions
-            .get_mut(reference)
-            .and_then(|session| session.will.take());
-        let Some(will) = will else { return };
+        let Some(session) = self.sessions.get_mut(reference) else {
+            return;
+        };
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        // The rules may have changed since its CONNECT.
+        let (admitted, client_id) = (session.admitted.clone(), session.client_id.clone());
+        if let Err((_, why)) = self.judge_will(&admitted, &client_id, &will) {
+            self.counters().denied.add(1);
+            tracing::debug!(client_id = %client_id.escape_debug(), "did not publish a will: {why}");
+            return;
+        }
         match Message::new(&will_publish(*will), pass.now) {
             Ok(message) => {
                 let mut source = Source::Shared(message.into());

@@ -13,6 +13,7 @@ mod publish;
 mod read;
 mod redirect;
 mod reload;
+mod rules;
 mod share;
 mod subscribe;
 mod sys;
@@ -253,6 +254,14 @@ impl Worker {
                         connection.wake();
                     }
                 }
+                None
+            }
+            Mail::PasswordChecked {
+                slot,
+                ticket,
+                verified,
+            } => {
+                self.on_password_checked(slot, &ticket, verified);
                 None
             }
             Mail::Reload(current) => {

@@ -18,7 +18,16 @@ impl Worker {
     pub(super) fn on_publish(&mut self, slot: usize, publish: &Publish, pass: &mut Pass<'_>) {
         self.counters().publish_received.add(1);
         let publisher = self.connections[slot].session;
-        let reason = match self.refusal(publish) {
+        let refusal = match self.refusal(publish) {
+            None => self.judge_message(slot, publish, pass.now).err(),
+            refusal => refusal,
+        };
+        if let Some(reason) = refusal
+            && self.ends_for(slot, reason, publish.packet_id.is_some(), pass)
+        {
+            return;
+        }
+        let reason = match refusal {
             Some(reason) => reason,
             None => match Message::new(publish, pass.now) {
                 Err(_) => ReasonCode::UnspecifiedError,

@@ -158,7 +158,13 @@ impl Worker {
 
     /// Handles everything that the protocol has to say.
     fn handle_events(&mut self, slot: usize, pass: &mut Pass<'_>) -> Next {
-        let mut any = false;
+        let mut any = self.connections[slot].checking.is_some();
+        if any && let Some((worker, admission)) = self.resume_connect(slot, pass) {
+            if worker != self.index {
+                return Next::HandOver(worker, admission);
+            }
+            self.open_session(slot, admission, pass);
+        }
         loop {
             let connection = &mut self.connections[slot];
             if connection.phase != Phase::Open {

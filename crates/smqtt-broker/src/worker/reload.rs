@@ -25,6 +25,7 @@ impl Worker {
             self.reload_shared(&before, pass);
         }
         self.judge_again(pass);
+        self.withdraw_subscriptions(pass);
         self.expire_again(pass);
     }
 
@@ -34,7 +35,9 @@ impl Worker {
             .sessions
             .iter()
             .filter_map(|session| {
-                let why = self.still_admits(&session.admitted).err()?;
+                let why = self
+                    .still_admits(&session.admitted, &session.client_id)
+                    .err()?;
                 Some((session.reference, why))
             })
             .collect();
@@ -62,12 +65,18 @@ impl Worker {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn still_admits(&self, admitted: &Admitted) -> Result<(), &'static str> {
+    pub(super) fn still_admits(
+        &self,
+        admitted: &Admitted,
+        client_id: &str,
+    ) -> Result<(), &'static str> {
         let rules = &self.current.listeners[admitted.listener];
         if let Some(shown) = &admitted.certificate {
             shown.judge(rules.tls.as_ref())?;
         }
-        self.current.access.still_admits(rules, &admitted.identity)
+        self.current
+            .access
+            .still_admits(rules, &admitted.identity, client_id)
     }
 
     /// Ends a session and its connection at once. A will is due then `[MQTT-3.1.2-8]`: it was

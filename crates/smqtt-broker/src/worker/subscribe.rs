@@ -7,6 +7,7 @@ use smqtt_proto::packet::{
     AckProperties, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
 };
 
+use super::rules::may_subscribe;
 use super::{Pass, Worker};
 use crate::session::{RetainedCursor, Session};
 use crate::share::Presence;
@@ -31,6 +32,14 @@ impl Worker {
             let reason = if filter.is_shared() && !limits.protocol.shared_subscriptions {
                 // MQTT 5.0 clients were told in the CONNACK; MQTT 3.1.1 has only this answer.
                 ReasonCode::SharedSubscriptionsNotSupported
+            } else if !may_subscribe(
+                &self.current.access,
+                &session.admitted,
+                &session.client_id,
+                &filter,
+            ) {
+                self.shared.counters[self.index].denied.add(1);
+                ReasonCode::NotAuthorized
             } else if filter.levels().count() > limits.limits.topic_levels {
                 ReasonCode::TopicFilterInvalid
             } else if !known && session.subscriptions.len() >= limits.session.subscriptions {

@@ -72,6 +72,13 @@ impl Worker {
             ("connections/errors", sum(|c| &c.peer_errors)),
             ("connections/revoked", sum(|c| &c.revoked)),
             ("clients/expelled", sum(|c| &c.expelled)),
+            (
+                "connections/passwords_refused",
+                sum(|c| &c.passwords_refused),
+            ),
+            ("rules/denied", sum(|c| &c.denied)),
+            ("rules/unsealed/refused", sum(|c| &c.unsealed_refused)),
+            ("rules/unsealed/accepted", sum(|c| &c.unsealed_accepted)),
             ("publish/messages/received", sum(|c| &c.publish_received)),
             ("publish/messages/sent", sum(|c| &c.publish_sent)),
             ("publish/messages/refused", sum(|c| &c.publish_refused)),

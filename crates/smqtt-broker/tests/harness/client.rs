@@ -63,6 +63,13 @@ impl Options {
         self
     }
 
+    /// With a user name and a password.
+    pub fn user(mut self, name: &str, password: &str) -> Options {
+        self.0.username = Some(text(name));
+        self.0.password = Some(smqtt_proto::Credential::new(password.as_bytes().to_vec()));
+        self
+    }
+
     pub fn keep_alive(mut self, seconds: u16) -> Options {
         self.0.keep_alive = seconds;
         self

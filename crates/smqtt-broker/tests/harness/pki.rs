@@ -74,13 +74,25 @@ impl TestPki {
 
     /// As [`TestPki::device`], for so many seconds, with the certificate's serial number.
     pub fn device_for(&mut self, name: &str, seconds: u64) -> (ClientConfig, Serial) {
+        self.device_with(name, &[], seconds)
+    }
+
+    /// As [`TestPki::device_for`], with attributes in the certificate.
+    pub fn device_with(
+        &mut self,
+        name: &str,
+        attributes: &[&str],
+        seconds: u64,
+    ) -> (ClientConfig, Serial) {
         let id = name.parse().expect("device id");
         let key = IdentityKey::generate(&mut self.rng);
         let request =
             CertificateRequest::from_pem(&key.csr_pem(&id).expect("request")).expect("request");
+        let attributes: Vec<String> = attributes.iter().map(ToString::to_string).collect();
+        let validity = lasting(seconds);
         let issued = self
             .authority
-            .issue_device(&request, &id, lasting(seconds), &mut self.rng)
+            .issue_device_with(&request, &id, &attributes, validity, &mut self.rng)
             .expect("issue");
         (self.client(Some((issued.chain, key))), issued.serial)
     }
@@ -117,6 +129,11 @@ impl TestPki {
             0o644,
         );
         server.chain[0].clone()
+    }
+
+    /// Of the authority's root certificate.
+    pub fn fingerprint(&self) -> String {
+        self.authority.fingerprint().to_string()
     }
 
     /// What a client without certificate connects with.

@@ -1,0 +1,33 @@
+//! What the daemon's program does beside serving.
+
+mod acl;
+mod passwd;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::Error;
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Add, change, list or remove the users of a password file
+    Passwd(passwd::Passwd),
+    /// Ask the access control list
+    #[command(subcommand)]
+    Acl(acl::AclCommand),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`Error`], as for the daemon.
+    pub fn run(&self) -> Result<ExitCode, Error> {
+        match self {
+            Command::Passwd(passwd) => passwd.run(),
+            Command::Acl(acl) => acl.run(),
+        }
+    }
+}
