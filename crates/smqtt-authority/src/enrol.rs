@@ -6,7 +6,7 @@ use std::time::Duration;
 use smqtt_abe::Suite;
 use smqtt_pki::enrolment::{EnrolRequest, EnrolResponse, EnrolmentToken, ProblemCode, SecretBytes};
 use smqtt_pki::{CertificateRequest, DeviceId, IssuedCertificate, UnixTime, Validity};
-use smqtt_policy::{AttributeSet, Epoch};
+use smqtt_policy::{Attribute, AttributeSet, Epoch};
 use zeroize::Zeroizing;
 
 use crate::clock::system_rng;
@@ -83,9 +83,10 @@ impl Issuer {
             };
             let device = entitled.device.clone();
             let keys = self.keys.clone();
+            let certified = self.certified.clone();
             let csr = request.csr.clone();
             let made = tokio::task::spawn_blocking(move || {
-                make(&keys, &csr, &entitled, now).map(|made| (entitled, made))
+                make(&keys, &certified, &csr, &entitled, now).map(|made| (entitled, made))
             });
             let (entitled, made) = match made.await.map_err(|_| Error::Task)? {
                 Ok(both) => both,
@@ -257,7 +258,13 @@ struct Made {
 
 /// Verifies the certificate request and computes certificate and attribute key. Milliseconds of work: not for an async
 /// worker, and not inside of a transaction.
-fn make(keys: &Keys, csr: &str, entitled: &Entitled, now: UnixTime) -> Result<Made, Refusal> {
+fn make(
+    keys: &Keys,
+    certified: &[String],
+    csr: &str,
+    entitled: &Entitled,
+    now: UnixTime,
+) -> Result<Made, Refusal> {
     let refused = |e: smqtt_pki::Error| match ProblemCode::from(&e) {
         ProblemCode::Internal => Refusal::Failed(e.into()),
         code => Refusal::new(code, e.to_string()),
@@ -283,9 +290,15 @@ fn make(keys: &Keys, csr: &str, entitled: &Entitled, now: UnixTime) -> Result<Ma
         .map_err(Error::from)?
         .to_bytes();
     let validity = Validity::starting(now, DEVICE_LIFETIME).map_err(refused)?;
+    let is_public = |attribute: &&Attribute| {
+        let name = attribute.name();
+        name.is_some_and(|name| certified.iter().any(|public| public == name))
+    };
+    let public = attributes.stated().filter(is_public);
+    let shown: Vec<String> = public.map(ToString::to_string).collect();
     let certificate = keys
         .ca
-        .issue_device(&request, &entitled.device, validity, rng)
+        .issue_device_with(&request, &entitled.device, &shown, validity, rng)
         .map_err(refused)?;
     Ok(Made {
         certificate,

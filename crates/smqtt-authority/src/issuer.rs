@@ -22,6 +22,8 @@ pub struct Issuer {
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) audit_budget: Arc<AuditBudget>,
+    /// Names of the attributes that certificates show.
+    pub(crate) certified: Arc<[String]>,
 }
 
 pub(crate) struct Keys {
@@ -63,7 +65,17 @@ impl Issuer {
             authority: Arc::new(authority),
             keys: Arc::new(keys),
             audit_budget: Arc::new(AuditBudget::new()),
+            certified: Arc::default(),
         })
+    }
+
+    /// Has the certificates issued from now on show those attributes of their device that have one of these names.
+    /// **Everybody who sees a certificate reads them**: the broker, for its rules, and whoever gets a key frame. By
+    /// default none is shown.
+    #[must_use]
+    pub fn certifying(mut self, names: &[String]) -> Self {
+        self.certified = names.into();
+        self
     }
 
     /// The authority.

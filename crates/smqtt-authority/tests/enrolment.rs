@@ -68,6 +68,27 @@ fn a_device_gets_a_certificate_and_a_key_that_opens_what_its_attributes_allow() 
 }
 
 #[test]
+fn certificates_show_the_attributes_that_are_to_be_certified_and_no_other() {
+    let site = Site::new();
+    let shown_by = |service: &site::Service, name: &str, seed: u64| {
+        let token = site.add(name, "site = berlin, role = technician, role = on-call");
+        let granted = service.enrol(&token, &csr(name, seed)).granted();
+        let (chain, anchor) = granted.certificates().unwrap();
+        let now = smqtt_authority::now();
+        let device = anchor.verify_device(&chain, now).unwrap();
+        device.attributes().to_vec()
+    };
+    let service = site.serve();
+    assert!(shown_by(&service, "d1", 1).is_empty());
+    drop(service);
+    let service = site.serve_with(&["--certify", "role"]);
+    assert_eq!(
+        shown_by(&service, "d2", 2),
+        ["role = on-call", "role = technician"]
+    );
+}
+
+#[test]
 fn the_issued_chain_is_verified_with_openssl() {
     let site = Site::new();
     let service = site.serve();

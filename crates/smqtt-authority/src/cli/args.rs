@@ -114,6 +114,16 @@ pub(crate) struct Serve {
     /// The broker's URL, told to each device that enrols: mqtts://HOST:PORT. Remembered for later starts.
     #[arg(long, env = "SMQTT_BROKER", value_parser = parse_broker_url, value_name = "URL")]
     pub(crate) broker: Option<String>,
+
+    /// Show the attributes of this name in device certificates, for the broker's rules; repeat for more. They are public
+    /// then: whoever sees a certificate or a key frame of the device reads them.
+    #[arg(
+        long,
+        env = "SMQTT_CERTIFY",
+        value_delimiter = ',',
+        value_name = "ATTRIBUTE"
+    )]
+    pub(crate) certify: Vec<String>,
 }
 
 #[derive(Subcommand)]

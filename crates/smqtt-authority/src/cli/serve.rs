@@ -9,7 +9,8 @@ use super::failure::Failure;
 
 pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let issuer = Issuer::load(Authority::open(Directory::open(dir)?).await?)?;
+    let issuer =
+        Issuer::load(Authority::open(Directory::open(dir)?).await?)?.certifying(&command.certify);
     let fingerprint = issuer.authority().directory().fingerprint();
     let options = ServeOptions {
         listen: command.listen,
