@@ -168,11 +168,11 @@ fn what_a_subscriber_refuses_is_acknowledged_and_not_sent_again() {
 fn a_message_under_way_does_not_expire() {
     let broker = Broker::open();
     let (mut publisher, mut subscriber) = pair(broker.port(), 2);
-    let with = [four(MESSAGE_EXPIRY, 1)];
+    let with = [four(MESSAGE_EXPIRY, 3)];
     publisher.send(&publish(QOS2, "t", 1, &with, "x"));
     publisher.expect_answer(PUBREC, 1, 0);
     let first = subscriber.message_of("x");
-    std::thread::sleep(Duration::from_millis(1300));
+    std::thread::sleep(Duration::from_millis(3300));
     // Both exchanges go on, whatever became of the message.
     publisher.send(&publish(QOS2 | DUP, "t", 1, &with, "x"));
     publisher.expect_answer(PUBREC, 1, 0);
@@ -188,11 +188,11 @@ fn a_message_under_way_does_not_expire() {
 fn a_qos_2_message_that_has_expired_is_sent_again_all_the_same() {
     let broker = Broker::open();
     let (mut publisher, mut subscriber) = pair(broker.port(), 2);
-    publisher.send(&publish(QOS2, "t", 1, &[four(MESSAGE_EXPIRY, 1)], "x"));
+    publisher.send(&publish(QOS2, "t", 1, &[four(MESSAGE_EXPIRY, 3)], "x"));
     publisher.expect_answer(PUBREC, 1, 0);
     let first = subscriber.message_of("x");
     subscriber.vanish();
-    std::thread::sleep(Duration::from_millis(1300));
+    std::thread::sleep(Duration::from_millis(3300));
     let mut subscriber = Wire::keep(broker.port(), "subscriber");
     let again = subscriber.message_of("x");
     assert_eq!((again.id, again.flags), (first.id, QOS2 | DUP));

@@ -101,7 +101,7 @@ fn a_will_is_retained_if_it_says_so() {
 fn a_will_waits_for_its_delay() {
     let broker = Broker::open();
     let mut watcher = watcher(broker.port());
-    let delay = [four(WILL_DELAY, 1)];
+    let delay = [four(WILL_DELAY, 3)];
     let fields = will("mortal", &delay, "will", "gone");
     let with = [four(SESSION_EXPIRY, 60)];
     let (wire, _) = Wire::let_in(broker.port(), &connect(WILL, 0, &with, &fields));
@@ -137,12 +137,12 @@ fn the_end_of_the_session_ends_the_wills_delay() {
 fn a_client_that_is_back_within_the_delay_has_left_no_will() {
     let broker = Broker::open();
     let mut watcher = watcher(broker.port());
-    let fields = will("mortal", &[four(WILL_DELAY, 1)], "will", "gone");
+    let fields = will("mortal", &[four(WILL_DELAY, 3)], "will", "gone");
     let with = [four(SESSION_EXPIRY, 60)];
     let (wire, _) = Wire::let_in(broker.port(), &connect(WILL, 0, &with, &fields));
     wire.vanish();
     let mut back = Wire::keep(broker.port(), "mortal");
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    std::thread::sleep(std::time::Duration::from_millis(3200));
     watcher.expect_silence();
     back.settle();
 }
