@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::activation::Activation;
+use crate::admin::AdminServer;
 use crate::capture::CaptureFile;
 use crate::config::{Config, ListenUrl};
+use crate::connect_rate::ConnectRate;
 use crate::counters::Counters;
 use crate::current::Current;
 use crate::data_dir::DataDir;
 use crate::directory::Directory;
+use crate::lifecycle::{Lifecycle, Stage};
 use crate::listening::{SocketFile, listen};
 use crate::mailbox::Mailbox;
 use crate::retained::RetainedStore;
@@ -36,6 +39,7 @@ pub struct Broker {
     worker_ended: Arc<Notify>,
     /// Removed when the broker is gone.
     _socket_files: Vec<SocketFile>,
+    admin: Option<AdminServer>,
     _data_dir: Option<DataDir>,
 }
 
@@ -76,6 +80,7 @@ impl Broker {
         let mut socket_files = Vec::new();
         let mut passed = Activation::from_environment()?;
         let mut urls = Vec::new();
+        let mut listener_names = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             // One for all its sockets: systemd may pass several.
             let mut state = None;
@@ -85,6 +90,9 @@ impl Broker {
                     .clone()
                     .unwrap_or_else(|| bound.url.to_string());
                 urls.push(bound.url.clone());
+                if listener_names.len() == index {
+                    listener_names.push(name.clone());
+                }
                 let state = state.get_or_insert_with(|| Arc::new(ListenerState::new(index, name)));
                 for (worker, socket) in sockets.iter_mut().zip(bound.sockets) {
                     worker.push((socket, state.clone()));
@@ -93,6 +101,7 @@ impl Broker {
             }
         }
         passed.finish()?;
+        let admin = AdminServer::bind(&config.admin)?;
         let shared = Arc::new(Shared {
             trie: RwLock::new(Trie::default()),
             trie_version: AtomicU64::new(0),
@@ -102,11 +111,17 @@ impl Broker {
             )),
             directory: Directory::default(),
             mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
-            counters: (0..count).map(|_| Counters::default()).collect(),
             connections: Arc::default(),
             handshakes: Arc::default(),
             password_checks: Semaphore::new(count.min(PASSWORD_CHECKS)),
+            counters: (0..count)
+                .map(|_| Counters::new(config.listeners.len(), config.metrics.topic_prefixes.len()))
+                .collect(),
+            listener_names,
             reloads: Reloads::default(),
+            drop_log: Mutex::default(),
+            connect_rate: ConnectRate::default(),
+            lifecycle: Lifecycle::default(),
             capture,
             started: Instant::now(),
             current: RwLock::new(Arc::new(current)),
@@ -117,12 +132,22 @@ impl Broker {
             workers: Vec::new(),
             worker_ended: Arc::new(Notify::new()),
             _socket_files: socket_files,
+            admin: None,
             _data_dir: data_dir,
         };
         for (index, sockets) in sockets.into_iter().enumerate() {
             if let Err(error) = broker.start_worker(index, sockets) {
                 let _ = broker.stop();
                 return Err(error);
+            }
+        }
+        if let Some(admin) = admin {
+            match AdminServer::start(admin, broker.shared.clone()) {
+                Ok(server) => broker.admin = Some(server),
+                Err(error) => {
+                    let _ = broker.stop();
+                    return Err(error);
+                }
             }
         }
         Ok(broker)
@@ -169,12 +194,56 @@ impl Broker {
         self.worker_ended.notified().await;
     }
 
-    /// Stops: MQTT 5 clients are told that the server shuts down, what has been written to
-    /// connections gets two seconds to be read.
+    /// Where the admin listener is, with the port that was free.
+    pub fn admin(&self) -> Option<std::net::SocketAddr> {
+        self.admin.as_ref().map(AdminServer::address)
+    }
+
+    /// Admits nobody from now on and sends clients away, a few at a time.
+    pub fn drain(&self) {
+        self.shared.drain();
+    }
+
+    /// Waits until a drained broker has no clients left, or has waited for them long enough; for
+    /// ever if it is not drained. Needs a runtime with time.
+    pub async fn drained(&self) {
+        let began = self.shared.lifecycle.drain_began().await;
+        loop {
+            let seconds = self.shared.current().config.shutdown.drain_deadline_seconds;
+            let clients = self.shared.sum(|c| c.clients_connected.get());
+            if clients == 0 || began.elapsed() >= Duration::from_secs(seconds) {
+                tracing::info!(clients, "drained");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Whether all workers move.
+    pub fn is_alive(&self) -> bool {
+        crate::admin::is_alive(&self.shared)
+    }
+
+    /// Ends the waiting of a [`Broker::stop`] on another thread.
+    pub fn halt(&self) -> Halt {
+        Halt(self.shared.clone())
+    }
+
+    /// Stops: no connection is accepted any more, wills are published, what waits for clients that
+    /// read gets `shutdown.grace_seconds` to be sent, and MQTT 5 clients are told that the server
+    /// shuts down.
     ///
     /// # Errors
     /// [`Error::WorkerDied`] when a worker had ended by a defect.
     pub fn stop(self) -> Result<(), Error> {
+        self.shared.lifecycle.advance(Stage::Stopping);
+        let (posting, posted) = mpsc::channel();
+        for mailbox in &self.shared.mailboxes {
+            mailbox.post(&mut vec![Mail::Quiesce(posting.clone())], 0);
+        }
+        drop(posting);
+        // Ends when every worker has let go of its sender; a worker that died has none.
+        let _ = posted.recv_timeout(QUIESCE);
         for mailbox in &self.shared.mailboxes {
             mailbox.post(&mut vec![Mail::Stop], 0);
         }
@@ -184,6 +253,7 @@ impl Broker {
                 result = Err(Error::WorkerDied(index));
             }
         }
+        drop(self.admin);
         result
     }
 
@@ -242,6 +312,20 @@ impl Broker {
         }
     }
 }
+
+/// Cuts a stop short: see [`Broker::halt`].
+#[derive(Debug, Clone)]
+pub struct Halt(Arc<Shared>);
+
+impl Halt {
+    /// Nothing is waited for any more.
+    pub fn now(&self) {
+        self.0.lifecycle.halt();
+    }
+}
+
+/// How long a stop waits for workers to publish wills.
+const QUIESCE: Duration = Duration::from_secs(2);
 
 /// Passwords verified at a time, at most: each takes 19 MiB.
 const PASSWORD_CHECKS: usize = 4;

@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use smqtt_proto::packet::Connect;
-use smqtt_proto::server;
+use smqtt_proto::{Traffic, server};
 
 use crate::access::Verdicts;
 use crate::peer::Peer;
@@ -45,6 +45,14 @@ pub(crate) struct Connection {
     pub(crate) want_write: bool,
     /// Where its entry in the timers stands.
     pub(crate) timer: Option<Instant>,
+    /// What has been added to the listener's counters.
+    pub(crate) counted: Traffic,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    /// What its buffers held when that was last charged.
+    pub(crate) charged: usize,
+    /// When it was accepted, or handed over.
+    pub(crate) since: Instant,
 }
 
 /// A CONNECT that waits for its password to be verified.
@@ -93,6 +101,11 @@ impl Connection {
             touched: false,
             want_write: false,
             timer: None,
+            counted: Traffic::default(),
+            bytes_received: 0,
+            bytes_sent: 0,
+            charged: 0,
+            since: Instant::now(),
         }
     }
 

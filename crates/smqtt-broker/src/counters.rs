@@ -24,6 +24,11 @@ impl Counter {
         );
     }
 
+    /// Sets it to `n`; for the owning worker only.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -67,8 +72,99 @@ drop_causes! {
     Disconnected => "disconnected",
     /// The session ended with messages in its queue.
     SessionEnded => "session-ended",
+    /// The memory budget was used up: a QoS 0 message would have had to wait, or a message was not
+    /// retained.
+    Memory => "memory",
     /// The retained store was full: the message was delivered and not retained.
     RetainedFull => "retained-full",
+}
+
+/// Why a connection was turned away before a byte of it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// `limits.connections` were open.
+    Connections,
+    /// Its address had connected too often.
+    Rate,
+    /// The memory budget was used up.
+    Memory,
+    /// It is from none of the listener's proxies.
+    Proxy,
+}
+
+impl Refusal {
+    /// All causes.
+    pub(crate) const ALL: &[Refusal] = &[
+        Refusal::Connections,
+        Refusal::Rate,
+        Refusal::Memory,
+        Refusal::Proxy,
+    ];
+
+    /// Its stable name in logs and metrics.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Refusal::Connections => "connection-limit",
+            Refusal::Rate => "connect-rate",
+            Refusal::Memory => "memory",
+            Refusal::Proxy => "proxy",
+        }
+    }
+}
+
+/// What went over the connections of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCounters {
+    /// Connections open.
+    pub(crate) connections: Counter,
+    /// Connections that were ever accepted.
+    pub(crate) accepted: Counter,
+    /// MQTT packets received.
+    pub(crate) packets_received: Counter,
+    /// MQTT packets sent.
+    pub(crate) packets_sent: Counter,
+    /// PUBLISH packets received.
+    pub(crate) publishes_received: Counter,
+    /// PUBLISH packets sent.
+    pub(crate) publishes_sent: Counter,
+    /// Bytes received, after TLS.
+    pub(crate) bytes_received: Counter,
+    /// Bytes sent, before TLS.
+    pub(crate) bytes_sent: Counter,
+}
+
+/// The messages under one of `metrics.topic_prefixes`.
+#[derive(Debug, Default)]
+pub(crate) struct PrefixCounters {
+    /// Messages published.
+    pub(crate) messages: Counter,
+    /// Bytes of their payloads.
+    pub(crate) bytes: Counter,
+    /// Sessions that they were for.
+    pub(crate) deliveries: Counter,
+}
+
+/// What one session lost, by cause; nothing in memory while it lost nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Losses(Option<Box<[u64; DropCause::ALL.len()]>>);
+
+impl Losses {
+    /// Counts `messages` lost for `cause`.
+    pub(crate) fn add(&mut self, cause: DropCause, messages: u64) {
+        if messages > 0 {
+            self.0.get_or_insert_default()[cause as usize] += messages;
+        }
+    }
+
+    /// The causes that there were, with their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DropCause, u64)> + '_ {
+        let counts = self.0.as_deref().into_iter().flatten();
+        DropCause::ALL
+            .iter()
+            .copied()
+            .zip(counts.copied())
+            .filter(|(_, count)| *count > 0)
+    }
 }
 
 /// One worker's counters. A cache line apart from another worker's.
@@ -81,6 +177,8 @@ pub(crate) struct Counters {
     pub(crate) connections_accepted: Counter,
     /// Connections refused because of the limit.
     pub(crate) connections_refused: Counter,
+    /// Clients that were ever let in.
+    pub(crate) clients_admitted: Counter,
     /// Clients connected.
     pub(crate) clients_connected: Counter,
     /// Sessions, connected or not.
@@ -109,18 +207,81 @@ pub(crate) struct Counters {
     pub(crate) unsealed_accepted: Counter,
     /// Sessions ended because their client is not admitted any more.
     pub(crate) expelled: Counter,
+    /// The worker's share of the memory budget, in two's complement: its messages may be freed by
+    /// another.
+    pub(crate) memory: Counter,
+    /// Subscriptions of its sessions.
+    pub(crate) subscriptions: Counter,
+    /// Seconds after the broker's start at which the worker last looked at its timers.
+    pub(crate) alive_at: Counter,
+    /// In the order of the listeners.
+    pub(crate) listeners: Box<[ListenerCounters]>,
+    /// In the order of `metrics.topic_prefixes`.
+    pub(crate) prefixes: Box<[PrefixCounters]>,
     drops: [Counter; DropCause::ALL.len()],
+    refusals: [Counter; Refusal::ALL.len()],
 }
 
 impl Counters {
+    /// Counters for so many listeners and topic prefixes.
+    pub(crate) fn new(listeners: usize, prefixes: usize) -> Self {
+        Counters {
+            listeners: (0..listeners)
+                .map(|_| ListenerCounters::default())
+                .collect(),
+            prefixes: (0..prefixes).map(|_| PrefixCounters::default()).collect(),
+            ..Counters::default()
+        }
+    }
+
+    /// Counts a connection that was turned away.
+    pub(crate) fn refused(&self, cause: Refusal) {
+        self.connections_refused.add(1);
+        self.refusals[cause as usize].add(1);
+    }
+
+    /// Connections turned away for `cause`.
+    pub(crate) fn refusals(&self, cause: Refusal) -> u64 {
+        self.refusals[cause as usize].get()
+    }
+
     /// Counts one drop.
     pub(crate) fn dropped(&self, cause: DropCause, messages: u64) {
         self.drops[cause as usize].add(messages);
     }
 
+    /// Messages dropped, whatever the cause.
+    pub(crate) fn all_drops(&self) -> u64 {
+        self.drops.iter().map(Counter::get).sum()
+    }
+
     /// Messages dropped for `cause`.
     pub(crate) fn drops(&self, cause: DropCause) -> u64 {
         self.drops[cause as usize].get()
+    }
+}
+
+/// What has been logged of the drops of all workers.
+#[derive(Debug, Default)]
+pub(crate) struct DropLog([Option<(std::time::Instant, u64)>; DropCause::ALL.len()]);
+
+impl DropLog {
+    /// How many messages to log for `cause`, of which there were `total` so far: `None` when there
+    /// are no new ones, or the last line is less than a second old.
+    pub(crate) fn admit(
+        &mut self,
+        cause: DropCause,
+        total: u64,
+        now: std::time::Instant,
+    ) -> Option<u64> {
+        let (last, logged) = self.0[cause as usize].unzip();
+        let messages = total.saturating_sub(logged.unwrap_or(0));
+        let second = std::time::Duration::from_secs(1);
+        if messages == 0 || last.is_some_and(|at| now.saturating_duration_since(at) < second) {
+            return None;
+        }
+        self.0[cause as usize] = Some((now, total));
+        Some(messages)
     }
 }
 
@@ -165,6 +326,29 @@ mod tests {
         }
         assert_eq!(limit.admit("a", start + Duration::from_secs(1)), Some(5));
         assert_eq!(limit.admit("b", start + Duration::from_secs(1)), Some(0));
+    }
+
+    #[test]
+    fn drops_are_logged_once_a_second_and_cause() {
+        let mut log = DropLog::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(log.admit(DropCause::Expired, 0, at(0)), None);
+        assert_eq!(log.admit(DropCause::Expired, 3, at(0)), Some(3));
+        assert_eq!(log.admit(DropCause::QueueBytes, 1, at(0)), Some(1));
+        assert_eq!(log.admit(DropCause::Expired, 9, at(999)), None);
+        assert_eq!(log.admit(DropCause::Expired, 9, at(1_000)), Some(6));
+        assert_eq!(log.admit(DropCause::Expired, 9, at(9_000)), None);
+    }
+
+    #[test]
+    fn losses_are_kept_by_cause() {
+        let mut losses = Losses::default();
+        losses.add(DropCause::Expired, 0);
+        assert_eq!(losses.iter().count(), 0);
+        losses.add(DropCause::Expired, 2);
+        losses.add(DropCause::Expired, 3);
+        assert_eq!(losses.iter().collect::<Vec<_>>(), [(DropCause::Expired, 5)]);
     }
 
     #[test]

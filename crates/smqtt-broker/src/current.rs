@@ -22,6 +22,8 @@ pub(crate) struct Current {
     /// In the order of `config.listeners`; [`ListenerState::index`](crate::shared::ListenerState)
     /// is the place of a listener's.
     pub(crate) listeners: Vec<ListenerRules>,
+    /// Bytes that may be kept for clients.
+    pub(crate) memory: u64,
     /// Who may do what.
     pub(crate) access: Access,
 }
@@ -70,6 +72,7 @@ impl Current {
     pub(crate) fn load(config: Config) -> Result<Self, Error> {
         config.validate()?;
         Ok(Current {
+            memory: crate::memory::budget(config.limits.memory_bytes),
             listeners: tls::prepare(&config)?,
             access: Access::load(&config)?,
             config,

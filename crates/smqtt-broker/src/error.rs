@@ -73,6 +73,14 @@ pub enum Error {
     /// The sockets that systemd has passed and the listeners do not fit together.
     #[error("{0}")]
     Activation(String),
+    /// The admin listener's address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address for admin.listen")]
+    AdminListen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The system refused a thread, a runtime or a signal handler.
     #[error("cannot start {what}: {source}")]
     System {
@@ -98,7 +106,7 @@ impl Error {
             | Error::DataDir { .. }
             | Error::Capture { .. } => 4,
             Error::ConfigSyntax { .. } | Error::Config(_) => 3,
-            Error::Listen { .. } | Error::Activation(_) => 5,
+            Error::Listen { .. } | Error::AdminListen { .. } | Error::Activation(_) => 5,
             Error::System { .. } | Error::WorkerDied(_) => 1,
         }
     }

@@ -34,20 +34,25 @@
 
 mod access;
 mod activation;
+mod admin;
 mod broker;
 mod capture;
 mod certificate;
 mod commands;
 mod config;
+mod connect_rate;
 mod connection;
 mod counters;
 mod current;
 mod data_dir;
 mod directory;
 mod error;
+mod lifecycle;
 mod listening;
+mod load;
 pub mod logging;
 mod mailbox;
+mod memory;
 mod peer;
 mod proxy;
 mod queue;
@@ -59,6 +64,7 @@ mod share;
 mod shared;
 mod socket;
 mod subscription;
+pub mod systemd;
 mod targets;
 mod tls;
 mod transport;
@@ -67,12 +73,13 @@ mod websocket;
 mod worker;
 
 pub use access::{Action, PasswordFile, Passwords};
-pub use broker::{Broker, Reloaded};
+pub use broker::{Broker, Halt, Reloaded};
 pub use commands::Command;
 pub use config::{
-    AccessRules, Authority, Capture, Cli, ClientCertificate, ClientIdRule, Config, Limits,
-    ListenUrl, Listener, Log, LogFormat, MqttVersion, Protocol, ProxySource, QueueFull, Reload,
-    RetainedLimits, Scheme, Sealed, SealedMode, SessionLimits, Sys, Tcp, Tls, TlsVersion, UnixMode,
+    AccessRules, Admin, Authority, Capture, Cli, ClientCertificate, ClientIdRule, Config, Limits,
+    ListenUrl, Listener, Log, LogFormat, Metrics, MqttVersion, Protocol, ProxySource, QueueFull,
+    Reload, RetainedLimits, Scheme, Sealed, SealedMode, SessionLimits, Shutdown, Sys, Tcp, Tls,
+    TlsVersion, UnixMode,
 };
 pub use error::Error;
 pub use reload::Reloader;

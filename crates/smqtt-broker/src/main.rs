@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use smqtt_broker::{Broker, Cli, Error, Reloader, logging};
-use tokio::signal::unix::{SignalKind, signal};
+use smqtt_broker::{Broker, Cli, Error, Reloader, logging, systemd};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -41,23 +42,73 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("the SIGINT handler"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("the SIGHUP handler"))?;
     let mut reloader = Reloader::new(cli.clone(), &config, level);
+    let mut drain = signal(SignalKind::user_defined1()).map_err(system("the SIGUSR1 handler"))?;
+    let workers = config.worker_count();
     let broker = Broker::start(config)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workers,
+        config = cli.config.as_deref().map(|path| path.display().to_string()),
+        "started"
+    );
     for url in broker.urls() {
         eprintln!("listening on {url}");
     }
+    if let Some(address) = broker.admin() {
+        eprintln!("admin on http://{address}");
+    }
+    let mut watchdog = systemd::Watchdog::from_env();
+    systemd::ready("serving");
     runtime.block_on(async {
         loop {
             let cause = tokio::select! {
                 _ = terminate.recv() => return tracing::info!("stopping on SIGTERM"),
                 _ = interrupt.recv() => return tracing::info!("stopping on SIGINT"),
                 () = broker.worker_ended() => return,
+                () = broker.drained() => return,
+                _ = drain.recv() => {
+                    systemd::status("draining");
+                    broker.drain();
+                    continue;
+                }
+                () = watchdog.due() => {
+                    if broker.is_alive() {
+                        watchdog.alive();
+                    }
+                    continue;
+                }
                 _ = hangup.recv() => "SIGHUP",
                 () = reloader.changed() => "a file has changed",
             };
+            systemd::reloading();
             reloader.reload(&broker, cause);
+            systemd::ready("serving");
         }
     });
-    broker.stop()
+    systemd::stopping();
+    stop(&runtime, broker, [terminate, interrupt])
+}
+
+/// Stops, at once when another signal comes.
+fn stop(runtime: &Runtime, broker: Broker, signals: [Signal; 2]) -> Result<(), Error> {
+    let halt = broker.halt();
+    let [mut terminate, mut interrupt] = signals;
+    let stopped = runtime.block_on(async {
+        let mut stopping = tokio::task::spawn_blocking(move || broker.stop());
+        loop {
+            tokio::select! {
+                stopped = &mut stopping => return stopped,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("another signal: stopping at once");
+            halt.now();
+        }
+    });
+    stopped.map_err(|error| Error::System {
+        what: "the stop",
+        source: std::io::Error::other(error),
+    })?
 }
 
 /// A connection is a file descriptor: uses all that the system lets this process have.

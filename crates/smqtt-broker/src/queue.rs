@@ -129,6 +129,11 @@ impl Queue {
         self.qos0 > 0
     }
 
+    /// Bytes of the messages that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Messages that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

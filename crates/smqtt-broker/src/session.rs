@@ -10,6 +10,7 @@ use smqtt_proto::packet::Will;
 use smqtt_proto::{TopicFilter, TopicName};
 
 use crate::access::Admitted;
+use crate::counters::Losses;
 use crate::queue::Queue;
 use crate::share::{Presence, Shares};
 use crate::subscription::Subscription;
@@ -75,6 +76,8 @@ pub(crate) struct Session {
     pub(crate) will_at: Option<Instant>,
     /// When the session ends, after its connection ended.
     pub(crate) ends_at: Option<Instant>,
+    /// What it lost.
+    pub(crate) losses: Losses,
 }
 
 /// How far the retained messages of a subscription have been sent.
@@ -130,6 +133,7 @@ impl Sessions {
             will: None,
             will_at: None,
             ends_at: None,
+            losses: Losses::default(),
         })
     }
 
@@ -152,6 +156,19 @@ impl Sessions {
         self.slots
             .get(reference.slot as usize)
             .filter(|session| session.reference == reference)
+    }
+
+    /// The one at this place.
+    pub(crate) fn at(&self, slot: usize) -> Option<&Session> {
+        self.slots.get(slot)
+    }
+
+    /// The number of places, of which some may be empty.
+    pub(crate) fn places(&self) -> usize {
+        self.slots
+            .iter()
+            .next_back()
+            .map_or(0, |(slot, _)| slot + 1)
     }
 
     /// All of them.

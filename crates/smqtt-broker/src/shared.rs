@@ -1,18 +1,21 @@
 //! What all workers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use smqtt_proto::packet::Connect;
 use smqtt_proto::{Delivery, Message, TopicFilter, server};
 
 use crate::access::Admitted;
+use crate::admin::clients::Inspection;
 use crate::capture::CaptureFile;
-use crate::counters::Counters;
+use crate::connect_rate::ConnectRate;
+use crate::counters::{Counters, DropLog};
 use crate::current::Current;
 use crate::directory::Directory;
+use crate::lifecycle::{Lifecycle, Stage};
 use crate::mailbox::Mailbox;
 use crate::peer::Peer;
 use crate::retained::RetainedStore;
@@ -33,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     pub(crate) mailboxes: Vec<Mailbox<Mail>>,
     pub(crate) counters: Vec<Counters>,
+    /// What the listeners are called, by their places.
+    pub(crate) listener_names: Vec<String>,
     /// Connections of all workers, to hold against the limit.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Those that are shaking hands for TLS, WebSocket or the PROXY protocol.
@@ -40,6 +45,9 @@ pub(crate) struct Shared {
     /// One permit for each password that may be verified at a time: that takes memory and time.
     pub(crate) password_checks: tokio::sync::Semaphore,
     pub(crate) reloads: Reloads,
+    pub(crate) drop_log: Mutex<DropLog>,
+    pub(crate) connect_rate: ConnectRate,
+    pub(crate) lifecycle: Lifecycle,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
 }
@@ -53,6 +61,32 @@ pub(crate) struct Reloads {
 }
 
 impl Shared {
+    /// Begins to drain, unless the broker is on its way out already; tells whether it does.
+    pub(crate) fn drain(&self) -> bool {
+        let begins = self.lifecycle.advance(Stage::Draining);
+        if begins {
+            tracing::info!("draining: new clients are refused, those that are here are sent away");
+            for mailbox in &self.mailboxes {
+                mailbox.post(&mut vec![Mail::Drain], 0);
+            }
+        }
+        begins
+    }
+
+    /// Bytes charged to the memory budget.
+    pub(crate) fn memory_used(&self) -> u64 {
+        let accounts = self
+            .counters
+            .iter()
+            .map(|worker| worker.memory.get() as i64);
+        u64::try_from(accounts.sum::<i64>()).unwrap_or(0)
+    }
+
+    /// The sum of one counter over all workers.
+    pub(crate) fn sum(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.counters.iter().map(counter).sum()
+    }
+
     /// What is in force.
     pub(crate) fn current(&self) -> Arc<Current> {
         self.current.read().clone()
@@ -142,6 +176,13 @@ pub(crate) enum Mail {
     },
     /// What is in force from now on.
     Reload(Arc<Current>),
+    /// Admit nobody, and send clients away a few at a time.
+    Drain,
+    /// Tell about sessions.
+    Inspect(Inspection),
+    /// Take no more connections, publish the wills of all clients, and drop the sender when what
+    /// there is for other workers has been handed over.
+    Quiesce(mpsc::Sender<()>),
     /// End all connections and stop.
     Stop,
 }

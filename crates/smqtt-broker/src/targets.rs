@@ -26,12 +26,24 @@ pub(crate) struct Targets {
     /// Whether any matching subscription excludes its own session's messages, so that this list
     /// holds for no publisher that is in it.
     has_no_local: bool,
+    /// Which of `metrics.topic_prefixes` counts the topic.
+    pub(crate) prefix: Option<usize>,
 }
 
 impl Targets {
     /// Whether nobody gets it.
     pub(crate) fn is_empty(&self) -> bool {
         self.local.is_empty() && self.remote.is_empty() && self.groups.is_empty()
+    }
+
+    /// How many sessions get it.
+    pub(crate) fn sessions(&self) -> usize {
+        self.local.len()
+            + self
+                .remote
+                .iter()
+                .map(|(_, list)| list.len())
+                .sum::<usize>()
     }
 
     /// Matches `topic` for messages that `publisher` published, as worker number `worker`.
@@ -71,6 +83,7 @@ impl Targets {
             remote,
             groups: groups.into_boxed_slice(),
             has_no_local,
+            prefix: None,
         }
     }
 }

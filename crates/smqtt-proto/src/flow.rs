@@ -13,7 +13,7 @@ use crate::session::{OutgoingState, Session};
 use crate::violation::PublishError;
 use crate::{
     Delivery, Framing, Message, Outbox, Packet, PacketId, PacketType, ProtocolVersion, QoS,
-    ReasonCode, TopicName, Violation, encode, encoded_len,
+    ReasonCode, TopicName, Traffic, Violation, encode, encoded_len,
 };
 
 /// What the two sides agreed on.
@@ -38,6 +38,7 @@ pub(crate) struct Flow {
     pub(crate) terms: Terms,
     pub(crate) session: Session,
     pub(crate) outbox: Outbox,
+    pub(crate) traffic: Traffic,
     /// Entries of `session.outgoing` that take a place in the window.
     in_window: u16,
     /// What earlier connections left unacknowledged, in order, to be sent again as the window allows.
@@ -88,6 +89,7 @@ impl Flow {
             },
             session,
             outbox: Outbox::default(),
+            traffic: Traffic::default(),
             in_window: 0,
             resend: VecDeque::new(),
             undeliverable: VecDeque::new(),
@@ -201,7 +203,9 @@ impl Flow {
             delivery,
             Framing::default(),
             now,
-        )
+        )?;
+        self.traffic.publish_sent();
+        Ok(())
     }
 
     /// Sends the message that is stored under this identifier.
@@ -225,7 +229,9 @@ impl Flow {
             delivery,
             framing,
             now,
-        )
+        )?;
+        self.traffic.publish_sent();
+        Ok(())
     }
 
     /// Sends again as the window allows.
@@ -510,6 +516,7 @@ impl Flow {
     fn put_ack(&mut self, packet: PacketType, id: PacketId, reason: ReasonCode) {
         let first = (packet as u8) << 4 | packet.flags();
         let [high, low] = id.get().to_be_bytes();
+        self.traffic.packets_sent += 1;
         let out = self.outbox.encoder();
         if self.terms.version.is_v5() && reason != ReasonCode::Success {
             out.put_slice(&[first, 3, high, low, reason.as_u8()]);
@@ -523,7 +530,9 @@ impl Flow {
         let version = self.terms.version;
         let fits = encoded_len(packet, version)
             .is_ok_and(|len| len <= self.terms.max_packet_size as usize);
-        fits && encode(packet, version, self.outbox.encoder()).is_ok()
+        let put = fits && encode(packet, version, self.outbox.encoder()).is_ok();
+        self.traffic.packets_sent += u64::from(put);
+        put
     }
 }
 

@@ -93,6 +93,7 @@ pub mod server;
 mod session;
 mod text;
 mod topic;
+mod traffic;
 mod violation;
 
 pub use codec::{Decoder, PropertyId, encode, encoded_len};
@@ -105,4 +106,5 @@ pub use reason::ReasonCode;
 pub use session::{InFlight, Session};
 pub use text::{MqttString, TextError};
 pub use topic::{Level, TopicError, TopicFilter, TopicName};
+pub use traffic::Traffic;
 pub use violation::{Closed, PublishError, Violation};

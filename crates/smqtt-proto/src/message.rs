@@ -147,11 +147,16 @@ impl Message {
 
     /// A copy in one piece of memory of its own, so that keeping it keeps no read buffer alive.
     pub fn detach(&self) -> Message {
-        let mut memory = BytesMut::with_capacity(self.size());
+        self.detach_into(Bytes::from)
+    }
+
+    /// As [`Message::detach`], in the memory that `keep` makes of these bytes: it may account for them.
+    pub fn detach_into(&self, keep: impl FnOnce(Vec<u8>) -> Bytes) -> Message {
+        let mut memory = Vec::with_capacity(self.size());
         memory.put_slice(self.topic.bytes());
         memory.put_slice(&self.properties);
         memory.put_slice(&self.payload);
-        let mut memory = memory.freeze();
+        let mut memory = keep(memory);
         let topic = memory.split_to(self.topic.bytes().len());
         let properties = memory.split_to(self.properties.len());
         Message {

@@ -63,6 +63,9 @@ pub struct Cli {
     /// What to do instead of serving
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Serve /healthz, /readyz, /metrics, /clients and /drain here (HTTP), such as 127.0.0.1:9883
+    #[arg(long, value_name = "ADDR:PORT", env = "SMQTT_BROKER_ADMIN")]
+    pub admin: Option<std::net::SocketAddr>,
     /// Check the configuration and the certificate files, then exit without starting
     #[arg(long)]
     pub check_config: bool,
@@ -110,6 +113,7 @@ impl Cli {
         put(&self.tls_client_ca, &mut config.tls.client_ca);
         put(&self.tls_crl, &mut config.tls.crl);
         put(&self.capture, &mut config.capture.file);
+        put(&self.admin, &mut config.admin.listen);
         config.workers = self.workers.unwrap_or(config.workers);
         config.log.format = self.log_format.unwrap_or(config.log.format);
         if let Some(level) = &self.log {

@@ -25,6 +25,10 @@ impl Config {
         self.capture.clone_from(&running.capture);
         keep("tcp", self.tcp != running.tcp);
         self.tcp.clone_from(&running.tcp);
+        keep("admin", self.admin != running.admin);
+        self.admin.clone_from(&running.admin);
+        keep("metrics", self.metrics != running.metrics);
+        self.metrics.clone_from(&running.metrics);
         keep("listener", self.keep_listeners(&running.listeners));
         needs_restart
     }

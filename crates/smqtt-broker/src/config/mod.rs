@@ -2,6 +2,7 @@
 //! flags, each overriding the one before. `smqtt-broker.example.toml` beside this crate lists every
 //! key with its default, and a test holds the two equal.
 
+mod admin;
 mod cli;
 mod file;
 mod fixed;
@@ -10,6 +11,7 @@ mod listener;
 mod protocol;
 mod rules;
 
+pub use admin::{Admin, Metrics, Shutdown};
 pub use cli::Cli;
 pub use listen::{ListenUrl, Scheme};
 pub use listener::{ClientCertificate, Listener, MqttVersion, ProxySource, TlsVersion, UnixMode};
@@ -61,6 +63,12 @@ pub struct Config {
     pub sys: Sys,
     /// When the configuration is read again.
     pub reload: Reload,
+    /// The admin listener.
+    pub admin: Admin,
+    /// What is counted beyond the ordinary.
+    pub metrics: Metrics,
+    /// How the broker goes.
+    pub shutdown: Shutdown,
     /// The diagnostic capture of all traffic after TLS.
     pub capture: Capture,
 }
@@ -127,6 +135,18 @@ pub struct Limits {
     /// Connections at a time that are shaking hands for TLS, WebSocket or the PROXY protocol. While
     /// there are so many, further ones wait to be accepted.
     pub handshakes: usize,
+    /// Connections that one IPv4 address, or one IPv6 /64, may open each second in the long run; 0
+    /// for any number.
+    pub connect_rate_per_address: u32,
+    /// Connections that it may open at once after a quiet time.
+    pub connect_burst_per_address: u32,
+    /// Networks whose addresses may connect as often as they like.
+    pub connect_rate_exempt: Vec<ipnet::IpNet>,
+    /// Sessions at a time, of clients that are away included.
+    pub sessions: usize,
+    /// Bytes that the broker keeps for clients at most: messages, sessions, buffers; 0 for half of
+    /// what the machine, or the control group, has.
+    pub memory_bytes: u64,
     /// Seconds from accepting a connection to having its CONNECT, TLS handshake included.
     pub connect_timeout_seconds: u64,
     /// Largest MQTT packet accepted, in bytes with its fixed header; at most 268,435,460.
@@ -249,6 +269,15 @@ impl Default for Limits {
         Limits {
             connections: 100_000,
             handshakes: 4_096,
+            connect_rate_per_address: 200,
+            connect_burst_per_address: 2_000,
+            connect_rate_exempt: [
+                ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8).into(),
+                ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128).into(),
+            ]
+            .into(),
+            sessions: 1_000_000,
+            memory_bytes: 0,
             connect_timeout_seconds: 10,
             max_packet_bytes: 1_048_576,
             topic_levels: 128,
@@ -363,10 +392,18 @@ impl Config {
         for sealed in &self.sealed {
             sealed.validate().map_err(Error::Config)?;
         }
+        self.admin.validate().map_err(Error::Config)?;
+        self.metrics.validate().map_err(Error::Config)?;
+        self.shutdown.validate().map_err(Error::Config)?;
         let at_least_one = [
             ("limits.connections", self.limits.connections as u64),
             ("limits.handshakes", self.limits.handshakes as u64),
             ("tcp.backlog", u64::from(self.tcp.backlog)),
+            ("limits.sessions", self.limits.sessions as u64),
+            (
+                "limits.connect_burst_per_address",
+                u64::from(self.limits.connect_burst_per_address),
+            ),
             (
                 "limits.connect_timeout_seconds",
                 self.limits.connect_timeout_seconds,

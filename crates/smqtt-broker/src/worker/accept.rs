@@ -8,6 +8,8 @@ use smqtt_proto::server;
 
 use super::{Handle, Pass, Worker, spawn_connection};
 use crate::connection::Connection;
+use crate::counters::Refusal;
+use crate::memory::Pressure;
 use crate::peer::Peer;
 use crate::seat::{Handshake, Seat};
 use crate::shared::ListenerState;
@@ -36,7 +38,24 @@ impl Worker {
         let proxies = &settings.proxy_from;
         if !proxies.is_empty() && !peer.is_one_of(proxies) {
             let why = "refused a connection: it is from none of the proxies in proxy_from";
-            self.refuse(peer, listener, "proxy", why);
+            self.refuse(peer, listener, Refusal::Proxy, why);
+            return None;
+        }
+        // Behind a proxy, its address says nothing about who connects.
+        let held_to_rate = proxies.is_empty().then(|| peer.ip()).flatten();
+        if let Some(ip) = held_to_rate
+            && !self
+                .shared
+                .connect_rate
+                .admit(ip, now, &current.config.limits)
+        {
+            let why = "refused a connection: its address connects more often than limits.connect_rate_per_address";
+            self.refuse(peer, listener, Refusal::Rate, why);
+            return None;
+        }
+        if self.pressure == Pressure::Critical {
+            let why = "refused a connection: limits.memory_bytes are used up";
+            self.refuse(peer, listener, Refusal::Memory, why);
             return None;
         }
         let seat = match Seat::take(
@@ -48,7 +67,7 @@ impl Worker {
             Ok(seat) => seat,
             Err(limit) => {
                 let why = format!("refused a connection: {limit} are open");
-                self.refuse(peer, listener, "connection-limit", &why);
+                self.refuse(peer, listener, Refusal::Connections, &why);
                 return None;
             }
         };
@@ -75,16 +94,21 @@ impl Worker {
             .then(|| Handshake::begin(&self.shared.handshakes, now));
         let protocol = server::Connection::new(rules.protocol.clone(), now);
         self.counters().connections_accepted.add(1);
+        self.counters().listeners[listener.index].accepted.add(1);
         listener.accepted.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::new(transport, protocol, listener.clone(), peer, seat);
         connection.handshake = handshake;
         Some(self.insert(connection))
     }
 
-    fn refuse(&mut self, peer: Peer, listener: &ListenerState, kind: &'static str, why: &str) {
-        self.counters().connections_refused.add(1);
+    fn refuse(&mut self, peer: Peer, listener: &ListenerState, cause: Refusal, why: &str) {
+        self.counters().refused(cause);
         listener.refused.fetch_add(1, Ordering::Relaxed);
-        self.log_peer(peer, kind, &format!("{why}; listener {}", listener.name));
+        self.log_peer(
+            peer,
+            cause.code(),
+            &format!("{why}; listener {}", listener.name),
+        );
     }
 
     /// Whether a connection to this listener may begin now to shake hands.

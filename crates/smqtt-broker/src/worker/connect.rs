@@ -348,6 +348,22 @@ impl Worker {
                 return;
             }
         }
+        if existing.is_none()
+            && self.shared.sum(|counters| counters.sessions.get())
+                >= self.current.config.limits.sessions as u64
+        {
+            self.shared.directory.release(&client_id);
+            let peer = self.connections[slot].peer;
+            self.log_peer(
+                peer,
+                "session-limit",
+                "refused a client: limits.sessions are open",
+            );
+            self.connections[slot]
+                .protocol
+                .reject(ReasonCode::QuotaExceeded, ConnAckProperties::default());
+            return;
+        }
         let session = match existing {
             Some(session) => self.sessions.get_mut(session).expect("it was found above"),
             None => {
@@ -384,6 +400,7 @@ impl Worker {
             }
         }
         self.counters().clients_connected.add(1);
+        self.counters().clients_admitted.add(1);
         tracing::debug!(client_id = %client_id.escape_debug(), peer = %self.connections[slot].peer, resumed = existing.is_some(), "client connected");
         self.touch(slot);
     }

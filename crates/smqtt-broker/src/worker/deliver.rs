@@ -4,11 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use smqtt_proto::{Delivery, Message, QoS};
 
 use super::write::count;
 use super::{Pass, Worker};
 use crate::counters::DropCause;
+use crate::memory::{self, Pressure};
 use crate::queue::Outbound;
 use crate::session::SessionRef;
 use crate::shared::{Mail, Target};
@@ -31,7 +33,7 @@ impl Source {
 
     pub(super) fn share(&mut self) -> &Arc<Message> {
         if let Source::Read(message) = self {
-            *self = Source::Shared(Arc::new(message.detach()));
+            *self = Source::Shared(Arc::new(message.detach_into(memory::charge)));
         }
         match self {
             Source::Shared(message) => message,
@@ -49,6 +51,12 @@ impl Worker {
         pass: &mut Pass<'_>,
     ) -> bool {
         let targets = self.targets(source.message(), publisher, pass);
+        if let Some(prefix) = targets.prefix {
+            let counters = &self.counters().prefixes[prefix];
+            counters.messages.add(1);
+            counters.bytes.add(source.message().payload().len() as u64);
+            counters.deliveries.add(targets.sessions() as u64);
+        }
         self.deliver_all(&targets.local, source, pass);
         for (worker, list) in &targets.remote {
             let message = source.share().clone();
@@ -81,8 +89,10 @@ impl Worker {
         }
         let index = self.index;
         let trie = pass.trie();
-        let targets = Rc::new(Targets::find(trie, topic, publisher, index));
+        let mut targets = Targets::find(trie, topic, publisher, index);
         let version = trie.version();
+        targets.prefix = self.current.config.metrics.prefix_of(topic);
+        let targets = Rc::new(targets);
         self.cache.put(version, topic.as_bytes(), &targets);
         targets
     }
@@ -118,11 +128,13 @@ impl Worker {
                     count(
                         protocol.publish_once(pass.now, message, &delivery),
                         counters,
+                        &mut session.losses,
                     );
                 } else {
                     count(
                         protocol.publish(pass.now, source.share(), delivery),
                         counters,
+                        &mut session.losses,
                     );
                 }
                 self.touch(slot);
@@ -137,35 +149,25 @@ impl Worker {
             delivery,
             group: None,
         };
-        self.enqueue(target.session, outbound, pass);
+        self.enqueue(target.session, outbound);
     }
 
     /// Puts a message in the queue of a session of this worker.
-    pub(super) fn enqueue(&mut self, session: SessionRef, outbound: Outbound, pass: &Pass<'_>) {
-        let Some(session) = self.sessions.get_mut(session) else {
+    pub(super) fn enqueue(&mut self, reference: SessionRef, outbound: Outbound) {
+        if outbound.delivery.qos == QoS::AtMostOnce && self.pressure >= Pressure::High {
+            self.lost(reference, DropCause::Memory, 1);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(reference) else {
             return;
         };
-        let counters = &self.shared.counters[self.index];
         let limits = &self.current.config.session;
-        let mut dropped = None;
-        session.queue.push(outbound, limits, |cause| {
-            counters.dropped(cause, 1);
-            dropped = Some(cause);
-        });
-        if let Some(cause) = dropped {
-            let client_id = session.client_id.clone();
-            self.log_drop(&client_id, cause, pass);
-        }
-    }
-
-    fn log_drop(&mut self, client_id: &str, cause: DropCause, pass: &Pass<'_>) {
-        if let Some(suppressed) = self.log_limit.admit(cause.code(), pass.now) {
-            tracing::warn!(
-                client_id = %client_id.escape_debug(),
-                cause = cause.code(),
-                suppressed,
-                "dropped a message: the session's queue is full"
-            );
+        let mut dropped: SmallVec<[DropCause; 2]> = SmallVec::new();
+        session
+            .queue
+            .push(outbound, limits, |cause| dropped.push(cause));
+        for cause in dropped {
+            self.lost(reference, cause, 1);
         }
     }
 }

@@ -119,6 +119,9 @@ impl Worker {
         if !limits.queue_qos0 {
             let forgotten = session.queue.forget_qos0();
             self.shared.counters[self.index].dropped(DropCause::Disconnected, forgotten as u64);
+            session
+                .losses
+                .add(DropCause::Disconnected, forgotten as u64);
         }
         if let Closed::Disconnected(disconnect) = closed {
             if let Some(seconds) = disconnect.properties.session_expiry_interval {
@@ -207,6 +210,9 @@ impl Worker {
         if let Some(at) = session.ends_at {
             self.timers.unset(at, Timer::SessionEnd(reference));
         }
+        self.counters()
+            .subscriptions
+            .sub(session.subscriptions.len() as u64);
         if !session.subscriptions.is_empty() {
             pass.change_trie(|trie| {
                 for filter in session.subscriptions.keys() {
@@ -266,24 +272,6 @@ impl Worker {
         };
         if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
             tracing::warn!(%peer, suppressed, "closed a connection: {error}{hint}");
-        }
-    }
-
-    /// Ends every connection and begins to stop.
-    pub(super) fn stop(&mut self, pass: &mut Pass<'_>) {
-        self.stopping = true;
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            if self.connections[slot].phase == Phase::Open {
-                // A server that goes down for a while keeps its wills to itself (MQTT 5.0 §3.1.2.5).
-                if let Some(session) = self.connections[slot]
-                    .session
-                    .and_then(|s| self.sessions.get_mut(s))
-                {
-                    session.will = None;
-                }
-                self.disconnect(slot, ReasonCode::ServerShuttingDown, pass);
-            }
         }
     }
 }

@@ -8,7 +8,10 @@
 mod accept;
 mod connect;
 mod deliver;
+mod drain;
 mod ending;
+mod inspect;
+mod memory;
 mod publish;
 mod read;
 mod redirect;
@@ -35,8 +38,9 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, Phase};
-use crate::counters::{Counters, LogLimit};
+use crate::counters::{Counters, DropCause, LogLimit};
 use crate::current::Current;
+use crate::memory::{Account, Pressure};
 use crate::peer::Peer;
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
@@ -74,7 +78,24 @@ pub(crate) struct Worker {
     sys_due: Option<Instant>,
     /// The values of `$SYS` topics as last published.
     sys_published: HashMap<String, String>,
+    /// What the `$SYS` topics tell of the past.
+    sys_history: sys::History,
+    account: Account,
+    pressure: Pressure,
+    /// Nobody is admitted, and who is there is sent away.
+    draining: bool,
+    /// Places of connections that are to be sent away next.
+    to_drain: Vec<usize>,
+    /// For each cause, one session that has lost something since it was last logged.
+    losers: [Option<Arc<str>>; DropCause::ALL.len()],
+    /// What this worker had dropped when it last logged that.
+    drops_logged: [u64; DropCause::ALL.len()],
+    /// No connection is taken any more, and no message.
     stopping: bool,
+    /// Dropped when the mail of quiescing is posted.
+    quiesced: Option<std::sync::mpsc::Sender<()>>,
+    /// The last mail has come.
+    stopped: bool,
 }
 
 /// Mail collected for one worker.
@@ -143,9 +164,19 @@ impl Worker {
             retained_sweep: None,
             sys_due: None,
             sys_published: HashMap::new(),
+            sys_history: sys::History::default(),
+            account: Account::default(),
+            pressure: Pressure::default(),
+            draining: false,
+            to_drain: Vec::new(),
+            losers: Default::default(),
+            drops_logged: [0; DropCause::ALL.len()],
             stopping: false,
+            quiesced: None,
+            stopped: false,
             shared,
         };
+        worker.timers.set(Instant::now(), Timer::Tick);
         if index == 0 && sys > 0 {
             worker.set_sys_timer(Instant::now() + Duration::from_secs(1));
         }
@@ -162,6 +193,9 @@ impl Worker {
     /// Gives a connection a place. The caller spawns its task.
     fn insert(&mut self, connection: Connection) -> usize {
         self.counters().connections.add(1);
+        self.counters().listeners[connection.listener.index]
+            .connections
+            .add(1);
         let slot = self.connections.insert(Box::new(connection));
         self.arm(slot);
         slot
@@ -169,11 +203,16 @@ impl Worker {
 
     /// Takes a connection out; its task ends with this.
     fn remove(&mut self, slot: usize) -> Connection {
+        self.settle(slot);
+        self.account.buffers -= self.connections[slot].charged as i64;
         let connection = *self.connections.remove(slot);
         if let Some(at) = connection.timer {
             self.timers.unset(at, Timer::Connection(slot));
         }
         self.counters().connections.sub(1);
+        self.counters().listeners[connection.listener.index]
+            .connections
+            .sub(1);
         connection
     }
 
@@ -218,6 +257,8 @@ impl Worker {
                 Timer::RetainedExpiry => self.on_retained_expiry(&mut pass),
                 Timer::Sys => self.on_sys_due(&mut pass),
                 Timer::RevocationList => self.on_look_at_revocation_list(&mut pass),
+                Timer::Drain => self.drain_some(&mut pass),
+                Timer::Tick => self.on_tick(&mut pass),
             }
         }
     }
@@ -268,8 +309,21 @@ impl Worker {
                 self.on_reload(current, pass);
                 None
             }
+            Mail::Drain => {
+                self.begin_drain(pass);
+                None
+            }
+            Mail::Inspect(inspection) => {
+                self.inspect(inspection);
+                None
+            }
+            Mail::Quiesce(done) => {
+                self.quiesce(pass);
+                self.quiesced = Some(done);
+                None
+            }
             Mail::Stop => {
-                self.stop(pass);
+                self.stopped = true;
                 None
             }
         }
@@ -300,7 +354,7 @@ impl Worker {
 
 /// Retained messages are looked through for expired ones at most this often.
 const RETAINED_SWEEP: Duration = Duration::from_secs(10);
-/// How long a stopping worker waits for sockets to take what is still to be sent.
+/// How long a stopping worker waits for sockets to take the last packets.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long it waits for clients to close their side once everything was sent.
 const STOP_LINGER: Duration = Duration::from_millis(250);
@@ -349,7 +403,12 @@ pub(crate) async fn run(
         for slot in taken_over {
             spawn_connection(&worker, slot);
         }
-        if worker.borrow().stopping {
+        let quiesced = worker.borrow_mut().quiesced.take();
+        if let Some(done) = quiesced {
+            worker.borrow_mut().flush_touched();
+            drop(done);
+        }
+        if worker.borrow().stopped {
             break;
         }
     }
@@ -357,10 +416,16 @@ pub(crate) async fn run(
         task.abort();
     }
     let begin = Instant::now();
+    let patience = Duration::from_secs(worker.borrow().current.config.shutdown.grace_seconds);
     loop {
+        let impatient = begin.elapsed() >= patience || shared.lifecycle.is_halted();
+        worker.borrow_mut().stop_some(impatient);
         let (open, unsent) = worker.borrow().connections_left();
-        let grace = if unsent { STOP_GRACE } else { STOP_LINGER };
-        if !open || begin.elapsed() >= grace {
+        let grace = match unsent {
+            true => patience + STOP_GRACE,
+            false => STOP_LINGER,
+        };
+        if !open || begin.elapsed() >= grace || shared.lifecycle.is_halted() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -10,13 +10,21 @@ use super::deliver::Source;
 use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::counters::DropCause;
+use crate::memory::Pressure;
 
 /// The topics that the broker itself publishes to.
 pub(super) const SYS_PREFIX: &str = "$SYS/";
 
 impl Worker {
     pub(super) fn on_publish(&mut self, slot: usize, publish: &Publish, pass: &mut Pass<'_>) {
+        if self.stopping {
+            // Neither taken nor acknowledged: its sender has it still.
+            return;
+        }
         self.counters().publish_received.add(1);
+        if self.refuses_for_memory(slot, publish, pass) {
+            return;
+        }
         let publisher = self.connections[slot].session;
         let refusal = match self.refusal(publish) {
             None => self.judge_message(slot, publish, pass.now).err(),
@@ -94,6 +102,12 @@ impl Worker {
                 .write()
                 .remove(message.topic().as_str());
             return Ok(());
+        }
+        if self.pressure >= Pressure::High
+            && !source.message().topic().as_str().starts_with(SYS_PREFIX)
+        {
+            self.counters().dropped(DropCause::Memory, 1);
+            return Err(ReasonCode::QuotaExceeded);
         }
         let shared: Arc<Message> = source.share().clone();
         let expires = shared.expires_at();

@@ -98,7 +98,10 @@ impl Worker {
                 }
                 Poll::Ready(Ok(ReadOutcome::Bytes(count))) => {
                     budget = budget.saturating_sub(count);
-                    self.shared.counters[self.index]
+                    connection.bytes_received += count as u64;
+                    let counters = &self.shared.counters[self.index];
+                    counters.bytes_received.add(count as u64);
+                    counters.listeners[connection.listener.index]
                         .bytes_received
                         .add(count as u64);
                     if let Some(capture) = &self.shared.capture {
@@ -111,7 +114,9 @@ impl Worker {
                     match connection.phase {
                         Phase::Open => {
                             connection.protocol.handle_input(pass.now, &mut buffer);
-                            self.handle_events(slot, &mut pass)
+                            let next = self.handle_events(slot, &mut pass);
+                            self.charge_input(slot, &mut pass);
+                            next
                         }
                         Phase::Closing { .. } | Phase::Dead => Next::Continue,
                     }

@@ -8,6 +8,14 @@ use super::{Pass, Worker};
 impl Worker {
     /// Why every client that connects is turned away, if so.
     pub(super) fn turns_everyone_away(&self) -> Option<(ReasonCode, String)> {
+        if self.draining {
+            let elsewhere = self.current.config.protocol.server_reference.is_some();
+            let reason = match elsewhere {
+                true => ReasonCode::UseAnotherServer,
+                false => ReasonCode::ServerUnavailable,
+            };
+            return Some((reason, "this server is being drained".to_owned()));
+        }
         self.current.config.protocol.server_moved.then(|| {
             (
                 ReasonCode::ServerMoved,
@@ -27,7 +35,6 @@ impl Worker {
 
     /// Sends a client away: to the configured server, or, if there is none, to one that it knows.
     /// An MQTT 3.1.1 client sees its connection close.
-    #[expect(dead_code, reason = "a drained broker sends its clients away with it")]
     pub(super) fn redirect(&mut self, slot: usize, pass: &mut Pass<'_>) {
         let reason = ReasonCode::UseAnotherServer;
         let properties = DisconnectProperties {

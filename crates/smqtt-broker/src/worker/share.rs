@@ -108,7 +108,10 @@ impl Worker {
                 let too_large = matches!(result, Err(PublishError::PacketTooLarge { .. }));
                 self.touch(slot);
                 if !(too_large && self.pass_on(&group, source, session, hops, pass)) {
-                    count(result, &self.shared.counters[self.index]);
+                    let counters = &self.shared.counters[self.index];
+                    if let Some(state) = self.sessions.get_mut(session) {
+                        count(result, counters, &mut state.losses);
+                    }
                 }
                 return;
             }
@@ -138,7 +141,7 @@ impl Worker {
             delivery,
             group: Some(group),
         };
-        self.enqueue(session, outbound, pass);
+        self.enqueue(session, outbound);
     }
 
     /// Gives a message that `session` cannot take to another member, if there is one.

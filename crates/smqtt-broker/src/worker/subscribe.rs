@@ -9,6 +9,7 @@ use smqtt_proto::packet::{
 
 use super::rules::may_subscribe;
 use super::{Pass, Worker};
+use crate::memory::Pressure;
 use crate::session::{RetainedCursor, Session};
 use crate::share::Presence;
 use crate::subscription::Subscription;
@@ -42,14 +43,23 @@ impl Worker {
                 ReasonCode::NotAuthorized
             } else if filter.levels().count() > limits.limits.topic_levels {
                 ReasonCode::TopicFilterInvalid
-            } else if !known && session.subscriptions.len() >= limits.session.subscriptions {
+            } else if !known
+                && (session.subscriptions.len() >= limits.session.subscriptions
+                    || self.pressure == Pressure::Critical)
+            {
                 ReasonCode::QuotaExceeded
             } else {
                 let filter = filter.detach();
                 let subscription = Subscription::new(session.reference, options.qos)
                     .with_options(options.no_local, options.retain_as_published)
                     .with_identifier(identifier);
-                session.subscriptions.insert(filter.clone(), subscription);
+                if session
+                    .subscriptions
+                    .insert(filter.clone(), subscription)
+                    .is_none()
+                {
+                    self.shared.counters[self.index].subscriptions.add(1);
+                }
                 // [MQTT-3.3.1-9] to [MQTT-3.3.1-11], [MQTT-3.8.4-3]; none for shared subscriptions
                 // (MQTT 5.0 §4.8.2).
                 let send_retained = match options.retain_handling {
@@ -114,6 +124,7 @@ impl Worker {
                 if session.subscriptions.remove(filter).is_none() {
                     return ReasonCode::NoSubscriptionExisted;
                 }
+                self.shared.counters[self.index].subscriptions.sub(1);
                 trie.remove(filter, session.reference);
                 ReasonCode::Success
             };

@@ -10,14 +10,83 @@ use smqtt_proto::{Message, TopicName};
 use super::deliver::Source;
 use super::timers::Timer;
 use super::{Pass, Worker};
-use crate::counters::{Counter, Counters, DropCause};
+use crate::counters::{Counter, Counters, DropCause, ListenerCounters};
+use crate::load::{Load, PERIODS};
+
+/// What the topics tell of the past.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// When it was last brought up to date.
+    at: Option<Instant>,
+    loads: [Load; LOADS.len()],
+    most_clients: u64,
+    most_memory: u64,
+}
+
+/// A load average's name, and the counter that it is of.
+type LoadOf = (&'static str, fn(&Counters) -> u64);
+
+/// The load averages that there are, as Mosquitto names them.
+const LOADS: [LoadOf; 9] = [
+    ("messages/received", |c| packets(c, |l| &l.packets_received)),
+    ("messages/sent", |c| packets(c, |l| &l.packets_sent)),
+    ("publish/received", |c| c.publish_received.get()),
+    ("publish/sent", |c| c.publish_sent.get()),
+    ("publish/dropped", |c| c.all_drops()),
+    ("bytes/received", |c| c.bytes_received.get()),
+    ("bytes/sent", |c| c.bytes_sent.get()),
+    ("sockets", |c| c.connections_accepted.get()),
+    ("connections", |c| c.clients_admitted.get()),
+];
+
+fn packets(counters: &Counters, counter: fn(&ListenerCounters) -> &Counter) -> u64 {
+    counters.listeners.iter().map(|l| counter(l).get()).sum()
+}
 
 impl Worker {
+    /// The topics about the past and about what takes memory.
+    fn sys_history(&mut self, pass: &Pass<'_>) -> Vec<(String, String)> {
+        let shared = pass.shared;
+        let history = &mut self.sys_history;
+        let since = history.at.replace(pass.now).unwrap_or(shared.started);
+        let elapsed = pass.now.saturating_duration_since(since);
+        let mut values = Vec::new();
+        for ((name, counter), load) in LOADS.iter().zip(&mut history.loads) {
+            let averages = load.update(shared.sum(counter), elapsed);
+            for (average, (_, period)) in averages.iter().zip(PERIODS) {
+                values.push((format!("load/{name}/{period}"), format!("{average:.2}")));
+            }
+        }
+        let clients = shared.sum(|c| c.clients_connected.get());
+        let sessions = shared.sum(|c| c.sessions.get());
+        let memory = shared.memory_used();
+        history.most_clients = history.most_clients.max(sessions);
+        history.most_memory = history.most_memory.max(memory);
+        let retained_bytes = shared.retained.read().bytes() as u64;
+        for (name, value) in [
+            ("clients/disconnected", sessions.saturating_sub(clients)),
+            ("clients/maximum", history.most_clients),
+            ("heap/current", memory),
+            ("heap/maximum", history.most_memory),
+            ("messages/received", shared.sum(LOADS[0].1)),
+            ("messages/sent", shared.sum(LOADS[1].1)),
+            ("publish/messages/dropped", shared.sum(Counters::all_drops)),
+            ("retained messages/bytes", retained_bytes),
+        ] {
+            values.push((name.to_owned(), value.to_string()));
+        }
+        values
+    }
+
     /// Publishes what has changed since the last time.
     pub(super) fn on_sys_due(&mut self, pass: &mut Pass<'_>) {
         let interval = Duration::from_secs(self.current.config.sys.interval_seconds);
         self.set_sys_timer(pass.now + interval);
-        for (topic, value) in self.sys_values(pass) {
+        let mut values = self.sys_values(pass);
+        for (topic, value) in self.sys_history(pass) {
+            values.insert(format!("$SYS/broker/{topic}"), value);
+        }
+        for (topic, value) in values {
             if self.sys_published.get(&topic) == Some(&value) {
                 continue;
             }

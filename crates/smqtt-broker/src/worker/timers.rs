@@ -20,6 +20,10 @@ pub(super) enum Timer {
     Sys,
     /// The revocation list is looked at.
     RevocationList,
+    /// The next clients are to be sent away.
+    Drain,
+    /// A second has passed.
+    Tick,
 }
 
 /// Timers in the order in which they are due.

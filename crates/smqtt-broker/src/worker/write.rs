@@ -5,7 +5,7 @@ use smqtt_proto::{Delivery, PublishError, QoS};
 use super::share::{note_presence, note_sent};
 use super::{Pass, Worker};
 use crate::connection::{Connection, Phase};
-use crate::counters::{Counters, DropCause};
+use crate::counters::{Counters, DropCause, Losses};
 use crate::session::Session;
 
 /// Times that one connection's output is refilled and written in a row before others have their
@@ -35,6 +35,8 @@ impl Worker {
                 && std::mem::take(&mut connection.touched)
             {
                 self.flush(slot, &mut pass);
+                self.settle(slot);
+                self.charge(slot);
             }
         }
         // Connections with more to send than their turn allows, or wills of connections that broke.
@@ -43,6 +45,7 @@ impl Worker {
         } else {
             self.wake_flusher();
         }
+        self.weigh(pass.now);
         for (worker, posting) in self.outboxes.iter_mut().enumerate() {
             if !posting.mail.is_empty() {
                 shared.mailboxes[worker]
@@ -84,9 +87,13 @@ impl Worker {
                 .transport
                 .flush(outbox, self.shared.capture.as_ref());
             let left = connection.protocol.outbox().len();
-            self.shared.counters[self.index]
+            let sent = (waiting - left) as u64;
+            connection.bytes_sent += sent;
+            let counters = &self.shared.counters[self.index];
+            counters.bytes_sent.add(sent);
+            counters.listeners[connection.listener.index]
                 .bytes_sent
-                .add((waiting - left) as u64);
+                .add(sent);
             match result {
                 Ok(true) => {
                     if waiting >= room {
@@ -145,7 +152,7 @@ fn pump(
         if let (Some(group), Ok(Some(id))) = (&outbound.group, &result) {
             note_sent(&mut connection.shares, *id, qos, group);
         }
-        count(result, counters);
+        count(result, counters, &mut session.losses);
     }
     if !session.retained.is_empty() && protocol.is_open() && protocol.outbox().len() < room {
         pump_retained(session, connection, room, pass, counters);
@@ -178,20 +185,26 @@ fn pump_retained(
         if delivery.qos != QoS::AtMostOnce && protocol.room() == 0 {
             return;
         }
-        count(protocol.publish(pass.now, message, delivery), counters);
+        count(
+            protocol.publish(pass.now, message, delivery),
+            counters,
+            &mut session.losses,
+        );
         cursor.after = Some(message.topic().clone());
     }
 }
 
 /// Counts a message that was sent, or why it was not.
-pub(super) fn count<T>(result: Result<T, PublishError>, counters: &Counters) {
-    match result {
-        Ok(_) => counters.publish_sent.add(1),
-        Err(PublishError::Expired) => counters.dropped(DropCause::Expired, 1),
-        Err(PublishError::PacketTooLarge { .. }) => counters.dropped(DropCause::PacketTooLarge, 1),
+pub(super) fn count<T>(result: Result<T, PublishError>, counters: &Counters, losses: &mut Losses) {
+    let cause = match result {
+        Ok(_) => return counters.publish_sent.add(1),
+        Err(PublishError::Expired) => DropCause::Expired,
+        Err(PublishError::PacketTooLarge { .. }) => DropCause::PacketTooLarge,
         Err(error) => {
-            counters.dropped(DropCause::Unsendable, 1);
             debug_assert!(false, "the caller has looked: {error}");
+            DropCause::Unsendable
         }
-    }
+    };
+    counters.dropped(cause, 1);
+    losses.add(cause, 1);
 }

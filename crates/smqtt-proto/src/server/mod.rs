@@ -24,7 +24,7 @@ use crate::packet::{
 use crate::session::Session;
 use crate::{
     Closed, Decoder, Delivery, Message, Outbox, Packet, PacketId, PacketType, ProtocolVersion,
-    PublishError, QoS, ReasonCode, Violation,
+    PublishError, QoS, ReasonCode, Traffic, Violation,
 };
 
 /// One client's connection, seen from the server: see [the crate](crate) for how it is driven.
@@ -107,6 +107,16 @@ impl Connection {
     /// How many more QoS 1 and 2 messages [`publish`](Connection::publish) takes before an acknowledgement comes.
     pub fn room(&self) -> usize {
         if self.is_open() { self.flow.room() } else { 0 }
+    }
+
+    /// What it has carried so far.
+    pub fn traffic(&self) -> Traffic {
+        self.flow.traffic
+    }
+
+    /// Bytes of a client's packets that were taken and not decoded yet.
+    pub fn undecoded(&self) -> usize {
+        self.intake.len()
     }
 
     /// The session, empty before [`accept`](Connection::accept).
@@ -196,6 +206,7 @@ impl Connection {
     }
 
     fn handle_packet(&mut self, packet: Packet) -> Result<Option<Event>, Violation> {
+        self.flow.traffic.packets_received += 1;
         if self.state != State::Open {
             return self.handshake_packet(packet);
         }
@@ -203,6 +214,7 @@ impl Connection {
         let packet_type = packet.packet_type();
         let event = match packet {
             Packet::Publish(publish) => {
+                self.flow.traffic.publishes_received += 1;
                 self.check_publish(&publish)?;
                 self.flow.receive(publish)?.map(Event::Publish)
             }
@@ -216,6 +228,7 @@ impl Connection {
             }
             Packet::Unsubscribe(unsubscribe) => Some(Event::Unsubscribe(unsubscribe)),
             Packet::PingReq => {
+                self.flow.traffic.packets_sent += 1;
                 self.flow.outbox.encoder().extend_from_slice(&[0xD0, 0x00]); // [MQTT-3.12.4-1]
                 None
             }

@@ -1,0 +1,103 @@
+//! A worker's part in the memory budget.
+
+use std::time::Instant;
+
+use smqtt_proto::packet::Publish;
+use smqtt_proto::{ProtocolVersion, ReasonCode};
+
+use super::{Pass, Worker};
+use crate::connection::Phase;
+use crate::memory::{CONNECTION, Pressure, SESSION, SUBSCRIPTION};
+
+/// A packet of which so much has arrived is not waited for when the budget is used up.
+const LARGE_INPUT: usize = 64 * 1024;
+
+impl Worker {
+    /// Charges what a connection's buffers hold now.
+    pub(super) fn charge(&mut self, slot: usize) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            let protocol = &mut connection.protocol;
+            let held = protocol.undecoded() + protocol.outbox().len();
+            self.account.buffers += held as i64 - connection.charged as i64;
+            connection.charged = held;
+        }
+    }
+
+    /// The same after a read, which may be of a packet that is far from complete.
+    pub(super) fn charge_input(&mut self, slot: usize, pass: &mut Pass<'_>) {
+        self.charge(slot);
+        if self.pressure < Pressure::Critical {
+            return;
+        }
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if connection.phase == Phase::Open && connection.protocol.undecoded() > LARGE_INPUT {
+            let peer = connection.peer;
+            self.counters().peer_errors.add(1);
+            self.log_peer(
+                peer,
+                "memory",
+                "closed a connection: limits.memory_bytes are used up, and it sends a large packet",
+            );
+            self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
+        }
+    }
+
+    /// Publishes this worker's account, and looks at the sum of all if it may have changed.
+    pub(super) fn weigh(&mut self, now: Instant) {
+        let balance = self.account.balance();
+        let counters = &self.shared.counters[self.index];
+        let things = counters.connections.get() as i64 * CONNECTION
+            + counters.sessions.get() as i64 * SESSION
+            + counters.subscriptions.get() as i64 * SUBSCRIPTION;
+        counters.memory.set((balance + things) as u64);
+        if !self.account.is_time(balance, now) {
+            return;
+        }
+        let used = self.shared.memory_used();
+        let before = self.pressure;
+        self.pressure = Pressure::of(used, self.current.memory, before);
+        if before != self.pressure && self.index == 0 {
+            let budget = self.current.memory;
+            let consequence = self.pressure.consequence();
+            match self.pressure {
+                Pressure::None => tracing::info!(used, budget, "memory budget: {consequence}"),
+                _ => tracing::warn!(used, budget, "memory budget: {consequence}"),
+            }
+        }
+    }
+
+    /// Whether a publication was refused because it would have to be kept: an MQTT 5 client is told,
+    /// an MQTT 3.1.1 client is disconnected, so that it still has what was not taken.
+    pub(super) fn refuses_for_memory(
+        &mut self,
+        slot: usize,
+        publish: &Publish,
+        pass: &mut Pass<'_>,
+    ) -> bool {
+        let Some(packet_id) = publish.packet_id else {
+            return false;
+        };
+        if self.pressure < Pressure::Critical {
+            return false;
+        }
+        self.counters().publish_refused.add(1);
+        let protocol = &mut self.connections[slot].protocol;
+        match protocol.version() {
+            Some(ProtocolVersion::V5) => {
+                protocol.acknowledge(packet_id, ReasonCode::QuotaExceeded);
+            }
+            _ => {
+                let peer = self.connections[slot].peer;
+                self.log_peer(
+                    peer,
+                    "memory",
+                    "closed a connection: limits.memory_bytes are used up, and it publishes",
+                );
+                self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
+            }
+        }
+        true
+    }
+}
