@@ -13,6 +13,8 @@ use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use smqtt_pki::DeviceId;
 
+use crate::session::is_roomy;
+
 /// Who a client has proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
@@ -86,6 +88,16 @@ impl Directory {
     /// Forgets `client_id`, whose session has ended on the worker that owned it.
     pub(crate) fn release(&self, client_id: &str) {
         self.shard(client_id).lock().remove(client_id);
+    }
+
+    /// Gives back the memory of a crowd that has gone.
+    pub(crate) fn shrink(&self) {
+        for shard in &self.shards {
+            let mut owners = shard.lock();
+            if is_roomy(owners.len(), owners.capacity()) {
+                owners.shrink_to_fit();
+            }
+        }
     }
 
     fn shard(&self, client_id: &str) -> &Mutex<HashMap<Arc<str>, Owner>> {

@@ -7,6 +7,10 @@ use smqtt_broker::{Broker, Cli, Error, Reloader, logging, systemd};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// Gives memory back to the system after a crowd of clients has gone; glibc's allocator keeps it for good.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {

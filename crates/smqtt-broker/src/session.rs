@@ -183,6 +183,23 @@ impl Sessions {
         self.by_client.remove(&session.client_id);
         Some(session)
     }
+
+    /// Gives back the memory of a crowd that has gone. Takes time in proportion to it: not for every
+    /// session that ends.
+    pub(crate) fn shrink(&mut self) {
+        if is_roomy(self.slots.len(), self.slots.capacity()) {
+            // Those in use keep their places; only what lies behind the last one can go.
+            self.slots.shrink_to_fit();
+        }
+        if is_roomy(self.by_client.len(), self.by_client.capacity()) {
+            self.by_client.shrink_to_fit();
+        }
+    }
+}
+
+/// Whether a table has so much more room than entries that the room is worth giving back.
+pub(crate) fn is_roomy(entries: usize, room: usize) -> bool {
+    room > 64 && room / 4 > entries
 }
 
 #[cfg(test)]

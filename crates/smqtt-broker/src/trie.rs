@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use smqtt_proto::TopicFilter;
 
-use crate::session::SessionRef;
+use crate::session::{SessionRef, is_roomy};
 use crate::share::{Group, Presence};
 use crate::subscription::Subscription;
 
@@ -279,6 +279,20 @@ impl Trie {
         }
     }
 
+    /// Whether most of the memory is that of subscriptions which are gone.
+    pub(crate) fn is_roomy(&self) -> bool {
+        is_roomy(self.nodes.len() - self.free.len(), self.nodes.capacity())
+    }
+
+    /// Gives that memory back, as far as it lies behind what is in use. Takes time in proportion to it.
+    pub(crate) fn shrink(&mut self) {
+        shrink_places(&mut self.nodes, &mut self.free);
+        self.edges.shrink_to_fit();
+        shrink_places(&mut self.levels.texts, &mut self.levels.free);
+        self.levels.ids.shrink_to_fit();
+        self.groups.shrink_to_fit();
+    }
+
     /// Subscriptions in the trie.
     pub fn len(&self) -> usize {
         self.subscriptions
@@ -363,6 +377,20 @@ impl Trie {
             node = parent;
         }
     }
+}
+
+/// Cuts off the free places at the end.
+fn shrink_places<T>(places: &mut Vec<T>, free: &mut Vec<u32>) {
+    free.sort_unstable();
+    while free
+        .last()
+        .is_some_and(|last| *last as usize + 1 == places.len())
+    {
+        free.pop();
+        places.pop();
+    }
+    places.shrink_to_fit();
+    free.shrink_to_fit();
 }
 
 /// The levels before a final `#`, and whether there is one. `None` is no level at all (the filter
@@ -453,6 +481,32 @@ mod tests {
         trie.matches(topic, |s| slots.push(s.session.slot()));
         slots.sort_unstable();
         slots
+    }
+
+    #[test]
+    fn the_memory_of_a_crowd_comes_back() {
+        let mut trie = Trie::default();
+        let filter = |i: u32| format!("crowd/{i}/+");
+        trie.subscribe("kept/+", plain(1));
+        for i in 0..1_000 {
+            trie.subscribe(&filter(i), plain(i));
+        }
+        for i in 0..1_000 {
+            assert!(i == 3 || trie.unsubscribe(&filter(i), session(i)));
+        }
+        assert!(trie.is_roomy());
+        trie.shrink();
+        assert!(trie.nodes.capacity() < 100 && trie.edges.capacity() < 100);
+        assert!(trie.levels.texts.capacity() < 100 && trie.levels.ids.capacity() < 100);
+        assert!(!trie.is_roomy());
+        assert_eq!(matched(&trie, "kept/x"), [1]);
+        assert_eq!(matched(&trie, "crowd/3/x"), [3]);
+        for i in 0..20 {
+            trie.subscribe(&filter(i), plain(i));
+        }
+        for i in 0..20 {
+            assert_eq!(matched(&trie, &format!("crowd/{i}/x")), [i]);
+        }
     }
 
     #[test]

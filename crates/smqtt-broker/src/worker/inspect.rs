@@ -1,12 +1,14 @@
 //! What a worker tells others about itself: its sessions, its losses, and that it moves.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::admin::clients::{ClientReport, Inspection, Page};
 use crate::counters::DropCause;
-use crate::session::SessionRef;
+use crate::session::{SessionRef, is_roomy};
+use crate::trie::Trie;
 
 /// Places looked at for one page, so that a sparse table costs no more than a full one.
 const LOOK_AT: usize = 4_096;
@@ -41,7 +43,30 @@ impl Worker {
         self.counters().alive_at.set(up.as_secs());
         self.weigh(pass.now);
         self.log_drops(pass);
+        self.shrink(pass);
         self.set_timer(pass.now + Duration::from_secs(1), Timer::Tick);
+    }
+
+    /// Gives back the memory of a crowd of clients that has gone.
+    fn shrink(&mut self, pass: &mut Pass<'_>) {
+        self.sessions.shrink();
+        if is_roomy(self.connections.len(), self.connections.capacity()) {
+            self.connections.shrink_to_fit();
+        }
+        if self.index != 0 {
+            return;
+        }
+        self.shared.directory.shrink();
+        // Others wait for the trie meanwhile: once nobody has changed it for a second, and once only.
+        let version = self.shared.trie_version.load(Ordering::Acquire);
+        if version != std::mem::replace(&mut self.trie_seen, version)
+            || version == self.trie_shrunk
+            || !pass.trie().is_roomy()
+        {
+            return;
+        }
+        self.trie_shrunk = version;
+        pass.change_trie(Trie::shrink);
     }
 
     /// Logs each cause for which messages were dropped, at most once a second over all workers.

@@ -70,6 +70,9 @@ pub(crate) struct Worker {
     /// What sockets are read into; empty between reads.
     read_buffer: BytesMut,
     log_limit: LogLimit,
+    /// The trie's version at the last tick, and the one whose unused memory was given back.
+    trie_seen: u64,
+    trie_shrunk: u64,
     flusher: Option<Waker>,
     timer_changed: Rc<Notify>,
     /// When the retained store is looked through for expired messages next.
@@ -159,6 +162,8 @@ impl Worker {
             timers: Timers::default(),
             read_buffer: BytesMut::new(),
             log_limit: LogLimit::default(),
+            trie_seen: 0,
+            trie_shrunk: 0,
             flusher: None,
             timer_changed: Rc::new(Notify::new()),
             retained_sweep: None,
