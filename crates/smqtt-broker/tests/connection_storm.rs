@@ -2,10 +2,10 @@
 //! second storm takes no more memory than the first, and afterwards memory is where it was.
 //!
 //! The test that always runs has 1,000 clients without TLS and 200 with it. The size that the documentation
-//! speaks of needs a release build and so many file descriptors:
+//! speaks of needs so many file descriptors, here and in the broker:
 //!
 //! ```sh
-//! ulimit -n 65536
+//! ulimit -n 16384
 //! SMQTT_STORM=10000,2000 cargo test --release -p smqtt-broker --test connection_storm -- --nocapture
 //! ```
 

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,7 +23,7 @@ impl<T: Read + Write + Send> Stream for T {}
 /// One connection.
 pub struct Client {
     stream: Box<dyn Stream>,
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     decoder: Decoder,
     version: ProtocolVersion,
     input: BytesMut,
@@ -86,21 +87,41 @@ impl Options {
     }
 }
 
+/// A socket that the client keeps, too: one file descriptor for both.
+pub struct Shared(pub Arc<TcpStream>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Client {
     /// An open connection on which nothing was said.
     pub fn raw(port: u16, version: ProtocolVersion) -> Client {
         let socket = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
         socket.set_nodelay(true).expect("nodelay");
-        let stream = socket.try_clone().expect("clone");
-        Client::over(stream, socket, version)
+        let socket = Arc::new(socket);
+        Client::over(Shared(socket.clone()), socket, version)
     }
 
     /// The same over a stream that stands on `socket`.
     pub fn over(
         stream: impl Read + Write + Send + 'static,
-        socket: TcpStream,
+        socket: impl Into<Arc<TcpStream>>,
         version: ProtocolVersion,
     ) -> Client {
+        let socket = socket.into();
         socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
         Client {
             stream: Box::new(stream),

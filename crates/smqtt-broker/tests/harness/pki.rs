@@ -15,7 +15,7 @@ use smqtt_pki::{
 };
 use smqtt_proto::ProtocolVersion;
 
-use super::Client;
+use super::client::{Client, Shared};
 
 pub struct TestPki {
     dir: tempfile::TempDir,
@@ -168,7 +168,8 @@ pub fn connect_tls(port: u16, config: &ClientConfig, version: ProtocolVersion) -
     socket.set_nodelay(true).expect("nodelay");
     let name = ServerName::try_from("127.0.0.1").expect("an address");
     let tls = ClientConnection::new(Arc::new(config.clone()), name).expect("client");
-    let stream = StreamOwned::new(tls, socket.try_clone().expect("clone"));
+    let socket = Arc::new(socket);
+    let stream = StreamOwned::new(tls, Shared(socket.clone()));
     Client::over(stream, socket, version)
 }
 
