@@ -326,7 +326,7 @@ fn after_disconnect_nothing_is_read_and_the_connection_closes() {
         .concat(),
     );
     wire.expect_closed();
-    deliver(&mut Wire::clean(broker.port(), "pub"), 1, "t", b"mark");
     watcher.expect_publish(0, "t", b"before");
+    deliver(&mut Wire::clean(broker.port(), "pub"), 1, "t", b"mark");
     watcher.expect_publish(0, "t", b"mark");
 }
