@@ -71,8 +71,11 @@ pub(crate) enum Pressure {
     None,
     /// From four fifths on: QoS 0 messages do not wait, nothing new is retained.
     High,
-    /// From nineteen twentieths on: nothing is taken that would have to be kept.
+    /// From nineteen twentieths on: nothing is taken that would have to be kept, and no client is let
+    /// in but those that come back for what waits for them.
     Critical,
+    /// Nothing is left: not even for a handshake.
+    Full,
 }
 
 impl Pressure {
@@ -80,7 +83,9 @@ impl Pressure {
     pub(crate) fn of(used: u64, budget: u64, before: Pressure) -> Pressure {
         let percent = u128::from(used) * 100 / u128::from(budget.max(1));
         let ease = |stage| u128::from(before >= stage) * 5;
-        if percent + ease(Pressure::Critical) >= 95 {
+        if percent + ease(Pressure::Full) >= 100 {
+            Pressure::Full
+        } else if percent + ease(Pressure::Critical) >= 95 {
             Pressure::Critical
         } else if percent + ease(Pressure::High) >= 80 {
             Pressure::High
@@ -97,8 +102,9 @@ impl Pressure {
                 "QoS 0 messages do not wait for slow clients, nothing new is retained"
             }
             Pressure::Critical => {
-                "publications that would be kept, subscriptions and connections are refused"
+                "publications that would be kept, subscriptions and new sessions are refused"
             }
+            Pressure::Full => "connections are refused, too",
         }
     }
 }
@@ -198,8 +204,12 @@ mod tests {
         assert_eq!(of(95, Pressure::High), Pressure::Critical);
         assert_eq!(of(91, Pressure::Critical), Pressure::Critical);
         assert_eq!(of(89, Pressure::Critical), Pressure::High);
-        assert_eq!(of(u64::MAX, Pressure::None), Pressure::Critical);
-        assert_eq!(Pressure::of(1, 0, Pressure::None), Pressure::Critical);
+        assert_eq!(of(99, Pressure::Critical), Pressure::Critical);
+        assert_eq!(of(100, Pressure::Critical), Pressure::Full);
+        assert_eq!(of(96, Pressure::Full), Pressure::Full);
+        assert_eq!(of(94, Pressure::Full), Pressure::Critical);
+        assert_eq!(of(u64::MAX, Pressure::None), Pressure::Full);
+        assert_eq!(Pressure::of(1, 0, Pressure::None), Pressure::Full);
     }
 
     #[test]

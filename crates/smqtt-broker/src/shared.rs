@@ -114,10 +114,6 @@ pub(crate) struct ListenerState {
     pub(crate) name: String,
     /// Its connections, on all workers.
     pub(crate) connections: AtomicUsize,
-    /// Connections that it ever accepted.
-    pub(crate) accepted: AtomicU64,
-    /// Connections that it refused: too many, or not from one of its proxies.
-    pub(crate) refused: AtomicU64,
 }
 
 impl ListenerState {
@@ -126,8 +122,6 @@ impl ListenerState {
             index,
             name,
             connections: AtomicUsize::new(0),
-            accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
         }
     }
 }

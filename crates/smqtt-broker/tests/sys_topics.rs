@@ -35,6 +35,37 @@ fn the_broker_tells_about_itself() {
 }
 
 #[test]
+fn sessions_drops_memory_and_load_are_told() {
+    let broker = Broker::configured("[sys]\ninterval_seconds = 1\n[session]\nqueue_messages = 2\n");
+    let mut away = Client::connect(broker.port(), Options::v5("away").persistent());
+    away.subscribe("t", QoS::AtLeastOnce);
+    away.disconnect();
+    let mut client = Client::connect(broker.port(), Options::v5("c"));
+    for _ in 0..5 {
+        client.publish("t", QoS::AtLeastOnce, "x");
+    }
+    client.retain("kept", QoS::AtLeastOnce, &"x".repeat(100_000));
+    // Waits until the number at a topic is as wanted.
+    let mut told = |topic: &str, wanted: &dyn Fn(f64) -> bool| {
+        let topic = format!("$SYS/broker/{topic}");
+        client.subscribe(&topic, QoS::AtMostOnce);
+        while !wanted(client.receive_text().parse().expect("a number")) {}
+        client.unsubscribe_quietly(&topic);
+    };
+    told("clients/total", &|n| n == 2.0);
+    told("clients/maximum", &|n| n == 2.0);
+    told("clients/disconnected", &|n| n == 1.0);
+    told("publish/messages/dropped", &|n| n == 3.0);
+    told("publish/messages/dropped/queue-messages", &|n| n == 3.0);
+    told("heap/current", &|n| n >= 100_000.0);
+    told("heap/maximum", &|n| n >= 100_000.0);
+    told("load/publish/received/1min", &|n| n > 0.0);
+    told("load/bytes/received/15min", &|n| n > 0.0);
+    told("load/publish/dropped/5min", &|n| n > 0.0);
+    told("load/connections/1min", &|n| n > 0.0);
+}
+
+#[test]
 fn no_interval_is_no_sys() {
     let broker = Broker::configured("[sys]\ninterval_seconds = 0\n");
     let mut client = Client::connect(broker.port(), Options::v3("c"));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use prometheus_client::collector::Collector;
@@ -106,6 +107,34 @@ impl Collector for Snapshot {
             "cause",
             refused.collect(),
         )?;
+        let unsealed = [
+            (
+                "refused",
+                shared.sum(|worker| worker.unsealed_refused.get()),
+            ),
+            (
+                "accepted",
+                shared.sum(|worker| worker.unsealed_accepted.get()),
+            ),
+        ];
+        family(
+            Total,
+            "rules_unsealed",
+            "Messages at sealed topics that were not sealed by their publisher",
+            "outcome",
+            labelled(unsealed),
+        )?;
+        let reloads = [
+            ("done", shared.reloads.done.load(Ordering::Relaxed)),
+            ("refused", shared.reloads.refused.load(Ordering::Relaxed)),
+        ];
+        family(
+            Total,
+            "reloads",
+            "Reloads of the configuration and its files",
+            "outcome",
+            labelled(reloads),
+        )?;
         let by_worker = shared
             .counters
             .iter()
@@ -175,6 +204,10 @@ impl Collector for Snapshot {
             draining.into(),
         )
     }
+}
+
+fn labelled<const N: usize>(samples: [(&str, u64); N]) -> Samples {
+    samples.map(|(label, number)| (label.into(), number)).into()
 }
 
 type OfListener = (
@@ -255,6 +288,30 @@ const SINGLE: &[OfWorker] = &[
         "peer_errors",
         "Connections ended because the peer broke the rules or was refused",
         |c| &c.peer_errors,
+    ),
+    (
+        MetricType::Counter,
+        "handshakes_revoked",
+        "TLS handshakes refused because the client's certificate is revoked",
+        |c| &c.revoked,
+    ),
+    (
+        MetricType::Counter,
+        "passwords_refused",
+        "Clients refused for a wrong user name or password",
+        |c| &c.passwords_refused,
+    ),
+    (
+        MetricType::Counter,
+        "clients_expelled",
+        "Sessions ended because their client is not admitted any more",
+        |c| &c.expelled,
+    ),
+    (
+        MetricType::Counter,
+        "rules_denied",
+        "Messages and subscriptions that the access rules do not allow",
+        |c| &c.denied,
     ),
 ];
 

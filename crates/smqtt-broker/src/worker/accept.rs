@@ -53,7 +53,7 @@ impl Worker {
             self.refuse(peer, listener, Refusal::Rate, why);
             return None;
         }
-        if self.pressure == Pressure::Critical {
+        if self.pressure == Pressure::Full {
             let why = "refused a connection: limits.memory_bytes are used up";
             self.refuse(peer, listener, Refusal::Memory, why);
             return None;
@@ -95,7 +95,6 @@ impl Worker {
         let protocol = server::Connection::new(rules.protocol.clone(), now);
         self.counters().connections_accepted.add(1);
         self.counters().listeners[listener.index].accepted.add(1);
-        listener.accepted.fetch_add(1, Ordering::Relaxed);
         let mut connection = Connection::new(transport, protocol, listener.clone(), peer, seat);
         connection.handshake = handshake;
         Some(self.insert(connection))
@@ -103,7 +102,6 @@ impl Worker {
 
     fn refuse(&mut self, peer: Peer, listener: &ListenerState, cause: Refusal, why: &str) {
         self.counters().refused(cause);
-        listener.refused.fetch_add(1, Ordering::Relaxed);
         self.log_peer(
             peer,
             cause.code(),

@@ -349,16 +349,11 @@ impl Worker {
             }
         }
         if existing.is_none()
-            && self.shared.sum(|counters| counters.sessions.get())
-                >= self.current.config.limits.sessions as u64
+            && let Some((kind, why)) = self.no_room_for_a_session()
         {
             self.shared.directory.release(&client_id);
             let peer = self.connections[slot].peer;
-            self.log_peer(
-                peer,
-                "session-limit",
-                "refused a client: limits.sessions are open",
-            );
+            self.log_peer(peer, kind, &format!("refused a client: {why}"));
             self.connections[slot]
                 .protocol
                 .reject(ReasonCode::QuotaExceeded, ConnAckProperties::default());

@@ -44,6 +44,17 @@ impl Worker {
         }
     }
 
+    /// Why no session can be opened now, with the kind of that event. A session that exists is always
+    /// resumed: its client comes for what waits in it, which is how room comes back.
+    pub(super) fn no_room_for_a_session(&self) -> Option<(&'static str, &'static str)> {
+        if self.pressure >= Pressure::Critical {
+            return Some(("memory", "limits.memory_bytes are used up"));
+        }
+        let sessions = self.shared.sum(|counters| counters.sessions.get());
+        (sessions >= self.current.config.limits.sessions as u64)
+            .then_some(("session-limit", "limits.sessions are open"))
+    }
+
     /// Publishes this worker's account, and looks at the sum of all if it may have changed.
     pub(super) fn weigh(&mut self, now: Instant) {
         let balance = self.account.balance();

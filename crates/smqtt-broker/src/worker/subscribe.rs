@@ -45,7 +45,7 @@ impl Worker {
                 ReasonCode::TopicFilterInvalid
             } else if !known
                 && (session.subscriptions.len() >= limits.session.subscriptions
-                    || self.pressure == Pressure::Critical)
+                    || self.pressure >= Pressure::Critical)
             {
                 ReasonCode::QuotaExceeded
             } else {
