@@ -1,8 +1,11 @@
 //! What happens at the bounds of the whole broker: sessions and memory.
 
+#[path = "harness/admin.rs"]
+mod admin;
 mod harness;
 
-use harness::{Broker, Client, Options, administered, metric, wait_for};
+use admin::{administered, metric};
+use harness::{Broker, Client, Options, wait_for};
 use smqtt_proto::{QoS, ReasonCode};
 
 #[test]

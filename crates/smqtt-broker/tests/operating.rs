@@ -1,13 +1,13 @@
 //! What an operator sees and does: the admin listener, draining, stopping, the service manager.
 
+#[path = "harness/admin.rs"]
+mod admin;
 mod harness;
 
 use std::os::unix::net::UnixDatagram;
 
-use harness::{
-    Broker, Client, Options, PATIENCE, administered, client_report, get, metric, publish, request,
-    utf8, wait_for,
-};
+use admin::{administered, client_report, get, metric, request};
+use harness::{Broker, Client, Options, PATIENCE, publish, utf8, wait_for};
 use smqtt_proto::packet::Disconnect;
 use smqtt_proto::{Packet, ProtocolVersion, QoS, ReasonCode};
 

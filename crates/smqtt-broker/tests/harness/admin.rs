@@ -1,9 +1,10 @@
 //! Asks the broker's admin listener.
+#![allow(dead_code, unreachable_pub, reason = "as for the harness")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::{Broker, PATIENCE, utf8};
+use crate::harness::{Broker, PATIENCE, utf8};
 
 /// A broker with an admin listener, configured by `text`, and where that listener is.
 pub fn administered(text: &str) -> (Broker, String) {

@@ -6,7 +6,6 @@
     reason = "a module of every test file, each of which uses its own part"
 )]
 
-mod admin;
 mod client;
 mod pki;
 
@@ -16,7 +15,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-pub use admin::{administered, client_report, get, metric, request};
 pub use client::{Client, Options, publish, subscribe, text};
 pub use pki::{HOUR, TestPki, connect_tls, lasting, replace, served_certificate};
 
