@@ -6,7 +6,14 @@ mod harness;
 
 use admin::{administered, metric};
 use harness::{Broker, Client, Options, wait_for};
+use smqtt_proto::packet::ConnAck;
 use smqtt_proto::{QoS, ReasonCode};
+
+fn connect(port: u16, options: Options) -> (Client, ConnAck) {
+    let mut client = Client::raw(port, options.0.version);
+    let connack = client.handshake(options);
+    (client, connack)
+}
 
 #[test]
 fn a_client_beyond_the_sessions_is_refused_and_one_that_has_a_session_is_not() {
@@ -16,24 +23,24 @@ fn a_client_beyond_the_sessions_is_refused_and_one_that_has_a_session_is_not() {
     away.subscribe("t", QoS::AtLeastOnce);
     away.disconnect();
     let here = Client::connect(port, Options::v5("here"));
-    let (_, connack) = Client::connect_with_ack(port, Options::v5("new"));
+    let (_, connack) = connect(port, Options::v5("new"));
     assert_eq!(connack.reason, ReasonCode::QuotaExceeded);
-    let (_, connack) = Client::connect_with_ack(port, Options::v3("old"));
+    let (_, connack) = connect(port, Options::v3("old"));
     // Return code 3: the only one of MQTT 3.1.1 that asks to come again.
     assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
     // A session that exists is resumed, or taken over, whatever the number.
-    let (back, connack) = Client::connect_with_ack(port, Options::v5("away").persistent());
+    let (back, connack) = connect(port, Options::v5("away").persistent());
     assert_eq!(
         (connack.reason, connack.session_present),
         (ReasonCode::Success, true)
     );
-    let (again, connack) = Client::connect_with_ack(port, Options::v5("here"));
+    let (again, connack) = connect(port, Options::v5("here"));
     assert_eq!(connack.reason, ReasonCode::Success);
     drop(here);
     // One that ends makes room.
     again.disconnect();
     wait_for(|| {
-        let (_, connack) = Client::connect_with_ack(port, Options::v5("new"));
+        let (_, connack) = connect(port, Options::v5("new"));
         (connack.reason == ReasonCode::Success).then_some(())
     });
     drop(back);
@@ -79,12 +86,12 @@ fn a_full_memory_budget_refuses_what_would_be_kept_and_passes_the_rest_on() {
         publisher.subscribe("more", QoS::AtMostOnce),
         ReasonCode::QuotaExceeded
     );
-    let (_, connack) = Client::connect_with_ack(port, Options::v5("late"));
+    let (_, connack) = connect(port, Options::v5("late"));
     assert_eq!(connack.reason, ReasonCode::QuotaExceeded);
-    let (_, connack) = Client::connect_with_ack(port, Options::v3("late"));
+    let (_, connack) = connect(port, Options::v3("late"));
     assert_eq!(connack.reason, ReasonCode::ServerUnavailable);
     // Who comes back for what waits is let in: nothing that was acknowledged is lost.
-    let (mut away, connack) = Client::connect_with_ack(port, Options::v5("away").persistent());
+    let (mut away, connack) = connect(port, Options::v5("away").persistent());
     assert_eq!(
         (connack.reason, connack.session_present),
         (ReasonCode::Success, true)
@@ -95,7 +102,7 @@ fn a_full_memory_budget_refuses_what_would_be_kept_and_passes_the_rest_on() {
     // And there is room again.
     broker.wait_for_line("memory budget: there is room again");
     wait_for(|| {
-        let (mut late, connack) = Client::connect_with_ack(port, Options::v5("late"));
+        let (mut late, connack) = connect(port, Options::v5("late"));
         (connack.reason == ReasonCode::Success
             && !late
                 .publish("kept/more", QoS::AtLeastOnce, &payload)

@@ -7,7 +7,7 @@ mod harness;
 use std::os::unix::net::UnixDatagram;
 
 use admin::{administered, client_report, get, metric, request};
-use harness::{Broker, Client, Options, PATIENCE, publish, utf8, wait_for};
+use harness::{Client, Options, PATIENCE, publish, utf8, wait_for};
 use smqtt_proto::packet::Disconnect;
 use smqtt_proto::{Packet, ProtocolVersion, QoS, ReasonCode};
 

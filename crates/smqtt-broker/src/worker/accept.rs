@@ -53,7 +53,7 @@ impl Worker {
             self.refuse(peer, listener, Refusal::Rate, why);
             return None;
         }
-        if self.pressure == Pressure::Full {
+        if self.pressure_now() == Pressure::Full {
             let why = "refused a connection: limits.memory_bytes are used up";
             self.refuse(peer, listener, Refusal::Memory, why);
             return None;

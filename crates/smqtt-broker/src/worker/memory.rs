@@ -47,12 +47,18 @@ impl Worker {
     /// Why no session can be opened now, with the kind of that event. A session that exists is always
     /// resumed: its client comes for what waits in it, which is how room comes back.
     pub(super) fn no_room_for_a_session(&self) -> Option<(&'static str, &'static str)> {
-        if self.pressure >= Pressure::Critical {
+        if self.pressure_now() >= Pressure::Critical {
             return Some(("memory", "limits.memory_bytes are used up"));
         }
         let sessions = self.shared.sum(|counters| counters.sessions.get());
         (sessions >= self.current.config.limits.sessions as u64)
             .then_some(("session-limit", "limits.sessions are open"))
+    }
+
+    /// How full the budget is at this moment, also for a worker that had nothing to do for a while.
+    pub(super) fn pressure_now(&self) -> Pressure {
+        let used = self.shared.memory_used();
+        Pressure::of(used, self.current.memory, self.pressure)
     }
 
     /// Publishes this worker's account, and looks at the sum of all if it may have changed.
