@@ -4,7 +4,7 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl and valgrind come from Debian's packages,
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl and valgrind come from Debian's packages,
 # paho-mqtt and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
 # there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
@@ -68,6 +68,15 @@ fi
 if ! command -v openssl >/dev/null; then
   loud "SKIPPED: openssl is not installed: every test with 'with_openssl' in its name is left out"
   skip+=(with_openssl)
+fi
+
+if ! command -v curl >/dev/null && command -v apt-get >/dev/null; then
+  echo "installing curl"
+  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends curl' >/dev/null || true
+fi
+if ! command -v curl >/dev/null; then
+  loud "SKIPPED: curl is not installed: every test with 'with_curl' in its name is left out"
+  skip+=(with_curl)
 fi
 
 if ! command -v valgrind >/dev/null && command -v apt-get >/dev/null; then

@@ -52,7 +52,13 @@ impl Level {
 }
 
 fn filter(log: &Log) -> Result<EnvFilter, Error> {
-    EnvFilter::try_new(&log.level).map_err(|error| {
+    // Whatever peers do wrong in TLS is logged by the broker, at a limited rate. What rustls has to say of
+    // it, without one, is for those who ask.
+    let level = match log.level.trim() {
+        level @ ("error" | "warn" | "info") => format!("{level},rustls=off"),
+        level => level.to_owned(),
+    };
+    EnvFilter::try_new(level).map_err(|error| {
         Error::Config(format!(
             "log level \"{}\": {error}; use error, warn, info, debug or trace",
             log.level

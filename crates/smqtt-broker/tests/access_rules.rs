@@ -143,7 +143,7 @@ fn a_password_file_that_is_not_one_keeps_the_broker_from_starting() {
 }
 
 #[test]
-fn mosquitto_clients_log_in() {
+fn with_mosquitto_clients_users_log_in() {
     let site = Site::new();
     site.passwd("alice", "secret");
     let broker = start(&site.configuration(true, ""), &[]);

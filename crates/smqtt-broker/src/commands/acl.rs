@@ -149,10 +149,13 @@ impl Test {
                 Some((file, line)) => println!("  {file}:{line}: {reason}"),
                 None => println!("  {reason}"),
             }
-            if allowed && sealed != SealedMode::Off {
-                println!(
-                    "  sealed topic: {sealed_name} other payloads than envelopes of the device"
-                );
+            let others = match sealed {
+                SealedMode::Enforce => Some("refused"),
+                SealedMode::Warn => Some("accepted with a warning"),
+                SealedMode::Off => None,
+            };
+            if let Some(others) = others.filter(|_| allowed) {
+                println!("  sealed topic: payloads other than the device's envelopes are {others}");
             }
         }
         Ok(match allowed {
