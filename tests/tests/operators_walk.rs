@@ -31,7 +31,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn with_mosquitto_with_openssl_with_curl_every_command_of_the_hardened_broker_does_what_the_page_says() {
+fn with_mosquitto_with_openssl_with_curl_the_hardened_set_up_does_what_its_page_says() {
     let mut blocks = blocks();
     // The programs are built already.
     let install = blocks.remove(0);
