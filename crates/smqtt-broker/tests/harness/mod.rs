@@ -112,7 +112,14 @@ impl Broker {
         self.child.id()
     }
 
-    /// Waits for a line of the log that contains `part`.
+    /// Waits for a line of the log that contains `part`, unless there was one already.
+    pub fn has_logged(&mut self, part: &str) {
+        if !self.log.iter().any(|line| line.contains(part)) {
+            self.wait_for_line(part);
+        }
+    }
+
+    /// Waits for a line of the log, from here on, that contains `part`.
     pub fn wait_for_line(&mut self, part: &str) -> String {
         let end = Instant::now() + PATIENCE;
         while let Ok(line) = self
