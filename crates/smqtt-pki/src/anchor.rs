@@ -29,6 +29,19 @@ pub struct TrustAnchor {
 }
 
 impl TrustAnchor {
+    /// Verifies a signature by [`CertificateAuthority::sign_statement`](crate::CertificateAuthority::sign_statement).
+    ///
+    /// # Errors
+    /// [`Error::BadSignature`].
+    pub fn verify_statement(&self, statement: &[u8], signature: &[u8; 64]) -> Result<(), Error> {
+        let parsed = parse(&self.root)?;
+        let key = parsed.public_key().subject_public_key.as_ref();
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
+            .map_err(|_| Error::BadSignature)?
+            .verify_sig(&crate::ca::statement_message(statement), signature)
+            .map_err(|_| Error::BadSignature)
+    }
+
     /// Trusts this root certificate, given as DER.
     ///
     /// # Errors

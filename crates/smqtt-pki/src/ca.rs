@@ -255,6 +255,13 @@ impl CertificateAuthority {
         RevocationList::verify(list.into(), &self.anchor)
     }
 
+    /// Signs a statement that is no certificate: ES256, verified by [`TrustAnchor::verify_statement`]. What is signed begins
+    /// with a text that no certificate and no revocation list begins with.
+    #[must_use]
+    pub fn sign_statement(&self, statement: &[u8]) -> [u8; 64] {
+        self.key.sign(&statement_message(statement))
+    }
+
     fn issue<R: CryptoRng + ?Sized>(
         &self,
         public_key: &impl rcgen::PublicKeyData,
@@ -280,6 +287,11 @@ impl CertificateAuthority {
             validity,
         })
     }
+}
+
+/// What is signed for a statement of an authority.
+pub(crate) fn statement_message(statement: &[u8]) -> Vec<u8> {
+    [&b"smqtt authority statement\0"[..], statement].concat()
 }
 
 /// What all certificates share.

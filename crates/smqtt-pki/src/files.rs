@@ -91,6 +91,27 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_new(path, bytes, 0o644)
 }
 
+/// Puts a private file (mode 0600) in the place of what is there, in one step and durably: after a crash at any moment
+/// there is the old content or the new.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    match fs::remove_file(&beside) {
+        // Left there by a crash.
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Error::io("remove", beside)(e)),
+    }
+    write_private(&beside, bytes)?;
+    fs::rename(&beside, path).map_err(Error::io("write", path))?;
+    sync_directory(parent_of(path))
+}
+
 /// A new directory of mode 0700, filled out of sight and put in place by [`StagedDirectory::commit`].
 ///
 /// Dropped before that, it is removed with everything in it.
@@ -278,7 +299,10 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory's entries durable.
-fn sync_directory(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_directory(path: &Path) -> Result<(), Error> {
     #[cfg(unix)]
     File::open(path)
         .and_then(|directory| directory.sync_all())
