@@ -116,7 +116,7 @@ chmod 700 "$dir"
 # ---------------------------------------------------------------- setup: authority, broker, devices
 
 step "Setup: a key authority, a broker that holds no key, four devices"
-"$bin/smqtt-authority" init --dir "$dir/authority" --name "SMQTT quickstart" >"$dir/log/init.log" 2>&1 \
+"$bin/smqtt-authority" init --dir "$dir/authority" --name "SMQTT quickstart" --unsealed >"$dir/log/init.log" 2>&1 \
   || die "smqtt-authority init failed; see keys/quickstart/log/init.log"
 fingerprint=$("$bin/smqtt-authority" fingerprint --dir "$dir/authority")
 "$bin/smqtt-authority" broker issue --dir "$dir/authority" --host 127.0.0.1 --host localhost --out "$dir/broker" \

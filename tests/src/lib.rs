@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 pub mod fleet;
-pub mod gateway;
 pub mod mosquitto;
 pub mod programs;
 pub mod relay;

@@ -192,12 +192,15 @@ impl Authority {
         register::device(self.register.reader(), name).await
     }
 
-    /// Shows every row of the audit log to `visit`, oldest first, and verifies the chain on the way. Returns how many
+    /// Shows every row of the audit log and its chain value to `visit`, oldest first, and verifies the chain on the way. Returns how many
     /// there are and the last chain value: noted elsewhere, it proves later that none of them was changed.
     ///
     /// # Errors
     /// [`Error::AuditBroken`] at the first row that does not fit, [`Error::Register`].
-    pub async fn audit(&self, visit: impl FnMut(&AuditEntry)) -> Result<(u64, [u8; 32]), Error> {
+    pub async fn audit(
+        &self,
+        visit: impl FnMut(&AuditEntry, &[u8; 32]),
+    ) -> Result<(u64, [u8; 32]), Error> {
         audit::walk(self.register.reader(), visit).await
     }
 

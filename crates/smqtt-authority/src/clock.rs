@@ -14,6 +14,7 @@ pub fn now() -> UnixTime {
 /// The operating system's randomness, for keys, serial numbers and tokens.
 ///
 /// Without it nothing can be issued securely: where the operating system fails to give it, the program stops.
-pub(crate) fn system_rng() -> impl CryptoRng {
+#[must_use]
+pub fn system_rng() -> impl CryptoRng {
     UnwrapErr(SysRng)
 }

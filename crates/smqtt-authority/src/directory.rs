@@ -11,6 +11,7 @@ use smqtt_pki::{CertificateAuthority, Fingerprint, ServerName, TrustAnchor, Unix
 use crate::clock::system_rng;
 use crate::register::Register;
 use crate::register::audit::{Act, Actor};
+use crate::secrets::{BACKUP_KEY, CA_KEY, DataKey, Keeper, MASTER_KEY, SEALED, Sealing, Secrets};
 use crate::{Error, register};
 
 /// An authority's directory. Mode 0700.
@@ -18,9 +19,9 @@ use crate::{Error, register};
 /// | file | content | mode |
 /// |---|---|---|
 /// | `authority.toml` | format version, name, ABE suite, root fingerprint, host names | 0644 |
-/// | `ca.key` | root key, PKCS#8 PEM | 0600 |
 /// | `ca.crt` | root certificate, PEM | 0644 |
-/// | `abe-master.key` | ABE master key | 0600 |
+/// | `secrets.sealed` | root key (PKCS#8 PEM), ABE master key and backup key, encrypted | 0600 |
+/// | `ca.key`, `abe-master.key`, `backup.key` | instead of it: the same, unsealed | 0600 |
 /// | `parameters.cbor` | ABE public parameters | 0644 |
 /// | `register.sqlite` | devices, tokens, certificates, audit log; with `-wal` and `-shm` beside it | 0600 |
 #[derive(Debug)]
@@ -60,26 +61,30 @@ struct Profile {
 }
 
 const VERSION: u32 = 1;
-const PROFILE: &str = "authority.toml";
-const CA_KEY: &str = "ca.key";
-const CA_CERTIFICATE: &str = "ca.crt";
-const MASTER_KEY: &str = "abe-master.key";
-const PARAMETERS: &str = "parameters.cbor";
-const REGISTER: &str = "register.sqlite";
+pub(crate) const PROFILE: &str = "authority.toml";
+pub(crate) const CA_CERTIFICATE: &str = "ca.crt";
+pub(crate) const PARAMETERS: &str = "parameters.cbor";
+pub(crate) const REGISTER: &str = "register.sqlite";
 const HINT: &str = "restore the authority's directory from a backup";
 
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// How long a root certificate is valid: ten years.
 const ROOT_LIFETIME: Duration = Duration::from_secs(3650 * 86_400);
 
 impl Directory {
-    /// Makes a new authority at `path`: complete or not at all, never over an existing one.
+    /// Makes a new authority at `path`: complete or not at all, never over an existing one. Its secrets are sealed if there is
+    /// a keeper.
     ///
     /// # Errors
     /// [`Error::AuthorityExists`], [`smqtt_pki::Error::Exists`] if something else than an empty directory is there, and
     /// those of writing files.
-    pub async fn init(path: &Path, options: &InitOptions, now: UnixTime) -> Result<Self, Error> {
+    pub async fn init(
+        path: &Path,
+        options: &InitOptions,
+        keeper: Option<&dyn Keeper>,
+        now: UnixTime,
+    ) -> Result<Self, Error> {
         if path.join(PROFILE).exists() {
             return Err(Error::AuthorityExists { path: path.into() });
         }
@@ -111,10 +116,13 @@ impl Directory {
             &at(PROFILE),
             format!("# An SMQTT authority. Made by `smqtt-authority init`.\n{text}").as_bytes(),
         )?;
-        files::write_private(&at(CA_KEY), ca.key_pem()?.as_bytes())?;
         files::write_public(&at(CA_CERTIFICATE), ca.root_pem().as_bytes())?;
-        files::write_private(&at(MASTER_KEY), &master.to_bytes())?;
         files::write_public(&at(PARAMETERS), &parameters.to_bytes())?;
+        let mut secrets = Secrets::default();
+        secrets.put(CA_KEY, ca.key_pem()?.as_bytes());
+        secrets.put(MASTER_KEY, &master.to_bytes());
+        secrets.put(BACKUP_KEY, DataKey::random(rng).as_bytes());
+        secrets.write_new(staged.path(), keeper)?;
 
         // SQLite gives its companion files the permissions of the register itself.
         files::write_private(&at(REGISTER), b"")?;
@@ -204,27 +212,79 @@ impl Directory {
         self.profile.hosts.iter().map(host).collect()
     }
 
-    /// Loads the root key with its certificate.
-    pub(crate) fn certificate_authority(&self) -> Result<CertificateAuthority, Error> {
-        let path = self.path.join(CA_KEY);
+    /// Whether, and how, the secrets are sealed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::FormatVersion`], and those of reading files.
+    pub fn sealing(&self) -> Result<Sealing, Error> {
+        Sealing::of(&self.path)
+    }
+
+    /// Reads the secrets. A keeper is needed if they are sealed.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`] without one, or with one of another kind; [`Error::WrongKey`], [`Error::Damaged`],
+    /// [`smqtt_pki::Error::Exposed`].
+    pub fn secrets(&self, keeper: Option<&dyn Keeper>) -> Result<Secrets, Error> {
+        Secrets::read(&self.path, keeper)
+    }
+
+    /// Seals the secrets, or changes what they are sealed with, and records it. `keeper` opens them as they are now. After a
+    /// crash at any moment they are as before or as asked for.
+    ///
+    /// # Errors
+    /// As [`Directory::secrets`], and [`Error::Register`].
+    pub async fn seal(
+        &self,
+        keeper: Option<&dyn Keeper>,
+        with: &dyn Keeper,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let register = self.register().await?;
+        // Also keeps two of them apart: the register's write lock is held until the end.
+        let mut transaction = register.write().await?;
+        let secrets = self.secrets(keeper)?;
+        self.certificate_authority(&secrets)?;
+        self.abe_keys(&secrets)?;
+        let act = Act {
+            action: "seal",
+            subject: &self.profile.name,
+            detail: with.method().as_str(),
+        };
+        register::audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        secrets.seal(&self.path, with)?;
+        transaction.commit().await?;
+        register.close().await;
+        Ok(())
+    }
+
+    /// Decodes the root key and pairs it with its certificate.
+    pub(crate) fn certificate_authority(
+        &self,
+        secrets: &Secrets,
+    ) -> Result<CertificateAuthority, Error> {
         let damaged = |reason: String| Error::Damaged {
-            path: path.clone(),
+            path: self.secret_path(CA_KEY),
             reason,
         };
-        let key = files::read_private(&path, MAX_FILE, HINT)?;
-        let key = std::str::from_utf8(&key).map_err(|_| damaged("it is not PEM text".into()))?;
+        let key = std::str::from_utf8(secrets.need(CA_KEY, &self.path)?)
+            .map_err(|_| damaged("it is not PEM text".into()))?;
         let root = files::read(&self.path.join(CA_CERTIFICATE), MAX_FILE, HINT)?;
         CertificateAuthority::load(key, &root).map_err(|e| damaged(e.to_string()))
     }
 
-    /// Loads the ABE master key and public parameters and checks that they belong together.
-    pub(crate) fn abe_keys(&self) -> Result<(cp::MasterKey, cp::PublicParameters), Error> {
-        let (secret, public) = (self.path.join(MASTER_KEY), self.path.join(PARAMETERS));
+    /// Decodes the ABE master key and public parameters and checks that they belong together.
+    pub(crate) fn abe_keys(
+        &self,
+        secrets: &Secrets,
+    ) -> Result<(cp::MasterKey, cp::PublicParameters), Error> {
+        let (secret, public) = (self.secret_path(MASTER_KEY), self.path.join(PARAMETERS));
         let damaged = |path: &Path, reason: String| Error::Damaged {
             path: path.into(),
             reason,
         };
-        let master = cp::MasterKey::from_bytes(&files::read_private(&secret, MAX_FILE, HINT)?)
+        let master = cp::MasterKey::from_bytes(secrets.need(MASTER_KEY, &self.path)?)
             .map_err(|e| damaged(&secret, e.to_string()))?;
         let parameters = cp::PublicParameters::from_bytes(&files::read(&public, MAX_FILE, HINT)?)
             .map_err(|e| damaged(&public, e.to_string()))?;
@@ -235,6 +295,16 @@ impl Directory {
             ));
         }
         Ok((master, parameters))
+    }
+
+    /// The file that holds this secret.
+    fn secret_path(&self, name: &str) -> PathBuf {
+        let sealed = self.path.join(SEALED);
+        if sealed.exists() {
+            sealed
+        } else {
+            self.path.join(name)
+        }
     }
 
     /// Opens the register.

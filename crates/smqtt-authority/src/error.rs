@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use smqtt_pki::DeviceId;
 use smqtt_policy::ParseError;
 
+use crate::Method;
+
 /// What can go wrong at an authority.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +85,29 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The secrets are sealed, and nothing that opens them was given.
+    #[error("the authority's secrets are sealed: {}", open_with(*method))]
+    Sealed {
+        /// By what they are sealed.
+        method: Method,
+    },
+    /// What was given does not open the sealed secrets.
+    #[error(
+        "this {} does not open the authority's secrets: give the right one, or restore secrets.sealed if it was damaged",
+        noun(*.0)
+    )]
+    WrongKey(Method),
+    /// A passphrase that is too short to seal anything with.
+    #[error(
+        "the passphrase is too short: take {least} characters or more, best several random words"
+    )]
+    WeakPassphrase {
+        /// The least number of characters.
+        least: usize,
+    },
+    /// The keeper of the secrets can not do its work.
+    #[error("the secrets can not be sealed or opened: {0}")]
+    Keeper(String),
     /// The register can not be read or written.
     #[error("the register can not be used: {0}")]
     Register(#[from] sqlx::Error),
@@ -98,6 +123,28 @@ pub enum Error {
         sequence: u64,
         /// Why it does not fit.
         reason: &'static str,
+    },
+    /// A checkpoint that the authority did not sign, or that the audit log does not agree with.
+    #[error("an audit checkpoint does not hold: {0}")]
+    Checkpoint(String),
+    /// An export can not be written or read.
+    #[error("the export can not be used: {0}")]
+    Export(#[source] io::Error),
+    /// Shares of a backup key that can not be made, or do not give it.
+    #[error("{0}")]
+    Shares(String),
+    /// There is no backup key, or nobody has shares of it.
+    #[error(
+        "nobody could open a backup yet: make shares of its key first, such as `smqtt-authority shares make 3-of-5`"
+    )]
+    NoShares,
+    /// A backup can not be written or restored.
+    #[error("the backup {path} can not be used: {reason}")]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// A URL that can not be what it is given for.
     #[error("{given:?} is not {expected}")]
@@ -125,4 +172,20 @@ pub enum Error {
     /// A part of the program stopped unexpectedly.
     #[error("internal: a task ended before its work was done")]
     Task,
+}
+
+fn noun(method: Method) -> &'static str {
+    match method {
+        Method::Passphrase => "passphrase",
+        Method::KeyFile => "key file",
+    }
+}
+
+fn open_with(method: Method) -> &'static str {
+    match method {
+        Method::Passphrase => {
+            "give the file with the passphrase as --passphrase-file, or run this at a terminal to be asked for it"
+        }
+        Method::KeyFile => "give the key file as --key-file",
+    }
 }

@@ -14,6 +14,7 @@ use smqtt_pki::{
 use crate::clock::system_rng;
 use crate::limiter::AuditBudget;
 use crate::register::audit::{self, Act, Actor};
+use crate::secrets::Keeper;
 use crate::{Authority, Error, register};
 
 /// An authority with its root key and ABE master key in memory. Both are erased when dropped, and shown nowhere.
@@ -46,14 +47,15 @@ pub struct ServerFiles {
 }
 
 impl Issuer {
-    /// Loads the secret keys.
+    /// Loads the secret keys. A keeper is needed if they are sealed.
     ///
     /// # Errors
-    /// [`smqtt_pki::Error::Exposed`] if others can read one, [`smqtt_pki::Error::Missing`], [`Error::Damaged`].
-    pub fn load(authority: Authority) -> Result<Self, Error> {
+    /// As [`Directory::secrets`](crate::Directory::secrets); [`smqtt_pki::Error::Missing`], [`Error::Damaged`].
+    pub fn load(authority: Authority, keeper: Option<&dyn Keeper>) -> Result<Self, Error> {
         let directory = authority.directory();
-        let ca = directory.certificate_authority()?;
-        let (master, parameters) = directory.abe_keys()?;
+        let secrets = directory.secrets(keeper)?;
+        let ca = directory.certificate_authority(&secrets)?;
+        let (master, parameters) = directory.abe_keys(&secrets)?;
         let keys = Keys {
             root_pem: ca.root_pem(),
             parameters_bytes: parameters.to_bytes(),

@@ -3,6 +3,9 @@
 //! - [`Directory`] is the authority on disk: root key and certificate, ABE master key and parameters, register.
 //! - [`Authority`] is the register with its acts: add a device, give out a token, list, audit.
 //! - [`Issuer`] holds the secret keys too: it enrols devices and issues server certificates.
+//! - [`Keeper`] seals the secret keys on disk: a passphrase or a key file, or what else implements it.
+//! - [`Share`]s of the backup key open what [`Authority::backup`] writes; [`restore`] makes an authority of it.
+//! - [`Checkpoint`] is the authority's signature under its audit log.
 //! - [`serve()`] offers enrolment over HTTPS.
 //!
 //! **Invariants.** A token is consumed if and only if a certificate is recorded: both happen in one transaction. Every
@@ -19,7 +22,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let parent = tempfile::tempdir()?;
 //! # let path = parent.path().join("authority");
-//! let directory = Directory::init(&path, &InitOptions::default(), now()).await?;
+//! let directory = Directory::init(&path, &InitOptions::default(), None, now()).await?;
 //! println!("devices pin {}", directory.fingerprint());
 //!
 //! let authority = Authority::open(directory).await?;
@@ -35,7 +38,9 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod backup;
 mod bounded;
+mod checkpoint;
 mod clock;
 mod directory;
 mod enrol;
@@ -43,16 +48,22 @@ mod error;
 mod http;
 mod issuer;
 mod limiter;
+mod memory;
 mod register;
+mod secrets;
 mod serve;
 
 pub use authority::{Authority, Grant};
-pub use clock::now;
+pub use backup::{Contents, Restored, Share, Split, restore};
+pub use checkpoint::{Checkpoint, Verified, read_checkpoints, verify_audit_export};
+pub use clock::{now, system_rng};
 pub use directory::{Directory, InitOptions};
 pub use enrol::Refusal;
 pub use error::Error;
 pub use issuer::{Issuer, ServerFiles};
 pub use limiter::Limiter;
+pub use memory::protect_memory;
 pub use register::audit::{Actor, AuditEntry};
 pub use register::{DeviceRecord, DeviceState};
+pub use secrets::{DataKey, Keeper, KeyFile, Method, Passphrase, Sealing, Secrets};
 pub use serve::{ServeOptions, Serving, serve};

@@ -52,6 +52,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// How long the service's own certificate is valid. It is issued at each start and renewed at two thirds of its time.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
+/// How often the service signs where the audit log stands.
+const CHECKPOINT_PERIOD: Duration = Duration::from_secs(86_400);
+
 /// Serves until `stop` completes, then lets running requests end.
 ///
 /// # Errors
@@ -89,6 +92,7 @@ pub async fn serve(
 
     let tls = RustlsConfig::from_config(certificate(&issuer, &hosts).await?);
     let renewal = tokio::spawn(renew(issuer.clone(), hosts, tls.clone()));
+    let checkpoints = tokio::spawn(sign_daily(issuer.clone()));
     let acceptor = RustlsAcceptor::new(tls)
         .handshake_timeout(PATIENCE)
         .acceptor(Bounds::new(CONNECTIONS, CONNECTION_LIFETIME));
@@ -118,6 +122,7 @@ pub async fn serve(
         .serve(http::router(issuer.clone()).into_make_service_with_connect_info::<SocketAddr>())
         .await;
     renewal.abort();
+    checkpoints.abort();
     stopping.abort();
     issuer.authority.close().await;
     served.map_err(Error::Serve)
@@ -154,6 +159,17 @@ async fn renew(issuer: Issuer, hosts: Vec<ServerName<'static>>, tls: RustlsConfi
                 tracing::error!(%error, "the service's certificate could not be renewed; trying again in an hour");
                 wait = Duration::from_secs(3600);
             }
+        }
+    }
+}
+
+/// Signs where the audit log stands, at once and then each day.
+async fn sign_daily(issuer: Issuer) {
+    let mut day = tokio::time::interval(CHECKPOINT_PERIOD);
+    loop {
+        day.tick().await;
+        if let Err(error) = issuer.checkpoint(now()).await {
+            tracing::error!(%error, "the audit log could not be signed; trying again tomorrow");
         }
     }
 }

@@ -8,6 +8,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use smqtt_pki::{DeviceId, RevocationReason, ServerName};
 
 use super::duration::parse_duration;
+use super::keys::{KeyOptions, SealOptions};
+
+/// The name of an authority that was given none.
+pub(crate) const DEFAULT_NAME: &str = "SMQTT authority";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,8 +65,10 @@ pub(crate) enum LogFormat {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a new authority: keys, root certificate, empty register.
+    /// Make a new authority: keys, root certificate, empty register. Asks at a terminal for what was not given.
     Init(Init),
+    /// Encrypt the secret keys on disk, or change the passphrase or key file that they are encrypted with.
+    Seal(Seal),
     /// Serve enrolment over HTTPS until SIGTERM or SIGINT.
     Serve(Serve),
     /// Print the root certificate's fingerprint, which devices pin when they enrol.
@@ -75,21 +81,45 @@ pub(crate) enum Command {
     /// Issue certificates for brokers.
     #[command(subcommand)]
     Broker(BrokerCommand),
-    /// Read and verify the audit log.
+    /// Read, sign, export and verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write a backup of the whole authority into one encrypted file. Works while the authority serves.
+    Backup(Backup),
+    /// Make an authority of a backup, in the directory that --dir names.
+    Restore(Restore),
+    /// Shares of the key that backups are encrypted with, for several people to keep.
+    #[command(subcommand)]
+    Shares(SharesCommand),
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Init {
-    /// The authority's name: the common name of its root certificate.
-    #[arg(long, default_value = "SMQTT authority")]
-    pub(crate) name: String,
+    /// The authority's name: the common name of its root certificate. Without it: "SMQTT authority".
+    #[arg(long)]
+    pub(crate) name: Option<String>,
 
     /// A name or address under which devices will reach the authority; repeat for more. localhost, 127.0.0.1 and ::1 are
     /// always there.
     #[arg(long = "host", value_parser = parse_host, value_name = "HOST")]
     pub(crate) hosts: Vec<ServerName<'static>>,
+
+    #[command(flatten)]
+    pub(crate) seal: SealOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Seal {
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+
+    /// Seal with the passphrase in this file (mode 0600, 12 characters or more).
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
+    pub(crate) new_passphrase_file: Option<PathBuf>,
+
+    /// Seal with this key file; it is made if it is missing.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -124,6 +154,9 @@ pub(crate) struct Serve {
         value_name = "ATTRIBUTE"
     )]
     pub(crate) certify: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
 }
 
 #[derive(Subcommand)]
@@ -236,6 +269,9 @@ pub(crate) struct Crl {
     /// How long it holds. Brokers admit no device once it has expired, so issue the next one in time.
     #[arg(long, default_value = "7d", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) valid: Duration,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
 }
 
 #[derive(Subcommand)]
@@ -257,14 +293,123 @@ pub(crate) struct BrokerIssue {
     /// For how many days the certificate is valid.
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) days: u32,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Backup {
+    /// The file to write; nothing may be there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Restore {
+    /// The backup.
+    pub(crate) backup: PathBuf,
+
+    /// A file with a share of the backup key; repeat until there are enough. Without it, shares are asked for at a terminal
+    /// or read from stdin.
+    #[arg(long = "share", value_name = "FILE")]
+    pub(crate) shares: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) seal: SealOptions,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SharesCommand {
+    /// Split the backup key into shares, any M of which open every backup. Prints them.
+    Make(SharesMake),
+    /// Say which shares these are, and whether they open backups together. Needs no authority.
+    Check(SharesCheck),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SharesMake {
+    /// How many of how many: 3-of-5. 1-of-1 is the whole key.
+    #[arg(value_parser = parse_split, value_name = "M-of-N")]
+    pub(crate) split: (u8, u8),
+
+    /// Write each share to a file of its own in this new directory, instead of all to stdout.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Make a new backup key first, so that earlier shares do not open later backups: when a person with a share leaves.
+    /// Earlier backups still open with the earlier shares.
+    #[arg(long)]
+    pub(crate) new_key: bool,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SharesCheck {
+    /// Files with shares; without any, shares are asked for at a terminal or read from stdin.
+    pub(crate) shares: Vec<PathBuf>,
+}
+
+fn parse_split(text: &str) -> Result<(u8, u8), String> {
+    text.split_once("-of-")
+        .and_then(|(m, n)| Some((m.parse().ok()?, n.parse().ok()?)))
+        .ok_or_else(|| "not like 3-of-5".into())
 }
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
     /// Print the audit log, oldest first, verifying it on the way.
     List(AuditList),
-    /// Verify the audit log and print the number of entries and the last chain value.
-    Verify,
+    /// Verify the audit log, or an export of it, and print the number of entries and the last chain value.
+    Verify(AuditVerify),
+    /// Sign where the audit log stands now. Kept elsewhere, it shows later whether anything was changed or cut off.
+    Checkpoint(AuditCheckpoint),
+    /// Write the audit log, one JSON object a line, with a checkpoint at its end, for `audit verify --export`.
+    Export(AuditExport),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AuditVerify {
+    /// Verify this export, without the register.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export: Option<PathBuf>,
+
+    /// The authority's root certificate, for a machine that has no authority; by default the directory's.
+    #[arg(long, value_name = "FILE", requires = "export")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// A file with checkpoints that the log has to agree with; repeat for more.
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AuditCheckpoint {
+    /// The file to write; nothing may be there. Without it, stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AuditExport {
+    /// The form: the only one there is.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The file to write; nothing may be there. Without it, stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
 }
 
 #[derive(clap::Args)]
@@ -274,7 +419,7 @@ pub(crate) struct AuditList {
     pub(crate) json: bool,
 }
 
-fn parse_host(text: &str) -> Result<ServerName<'static>, String> {
+pub(crate) fn parse_host(text: &str) -> Result<ServerName<'static>, String> {
     // As in a URL, an IPv6 address may stand in brackets.
     let bare = text
         .strip_prefix('[')

@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use smqtt_authority::{Actor, Authority, Directory, Issuer, now};
+use smqtt_authority::{Actor, now};
 
 use super::args::BrokerIssue;
 use super::failure::Failure;
+use super::keys::{self, warn_if_unsealed};
 use super::shell::word;
 use super::table::rfc3339;
 
 pub(crate) async fn issue(dir: &Path, command: BrokerIssue) -> Result<(), Failure> {
-    let issuer = Issuer::load(Authority::open(Directory::open(dir)?).await?)?;
+    let issuer = keys::issuer(dir, &command.keys).await?;
     let lifetime = Duration::from_secs(u64::from(command.days) * 86_400);
     let written = issuer
         .write_server_files(
@@ -23,6 +24,7 @@ pub(crate) async fn issue(dir: &Path, command: BrokerIssue) -> Result<(), Failur
         )
         .await?;
     issuer.authority().close().await;
+    warn_if_unsealed(issuer.authority().directory())?;
     let out = word(&command.out);
     eprintln!("server.crt, server.key and ca.crt written to {out}");
     eprintln!(

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use smqtt_authority::{Actor, Authority, Directory, Issuer, now};
+use smqtt_authority::{Actor, Authority, Directory, now};
 use smqtt_pki::files;
 
 use super::args::{Crl, DeviceRevoke};
 use super::failure::Failure;
+use super::keys;
 use super::shell::word;
 use super::table::rfc3339;
 
@@ -40,7 +41,7 @@ pub(crate) async fn revoke(dir: &Path, command: DeviceRevoke) -> Result<(), Fail
 }
 
 pub(crate) async fn issue(dir: &Path, command: Crl) -> Result<(), Failure> {
-    let issuer = Issuer::load(Authority::open(Directory::open(dir)?).await?)?;
+    let issuer = keys::issuer(dir, &command.keys).await?;
     let list = issuer
         .issue_crl(command.valid, &Actor::operator(), now())
         .await?;

@@ -13,6 +13,8 @@ pub(crate) struct Failure {
 
 /// Something that has no place among the others.
 const UNEXPECTED: u8 = 1;
+/// What was typed is no command; clap's own code.
+const USAGE: u8 = 2;
 /// What was given is not valid.
 const INPUT: u8 = 3;
 /// A directory or file can not be used.
@@ -24,6 +26,20 @@ impl Failure {
     pub(crate) fn unexpected(message: impl Into<String>) -> Self {
         Self {
             code: UNEXPECTED,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self {
+            code: INPUT,
             message: message.into(),
         }
     }
@@ -70,6 +86,12 @@ fn code(error: &Error) -> u8 {
         | Error::TokenLifetime
         | Error::Url { .. }
         | Error::Host(_)
+        | Error::Sealed { .. }
+        | Error::WrongKey(_)
+        | Error::WeakPassphrase { .. }
+        | Error::Keeper(_)
+        | Error::Shares(_)
+        | Error::NoShares
         | Error::Pki(
             Pki::DeviceId(_) | Pki::AuthorityName(_) | Pki::Hosts { .. } | Pki::Validity,
         ) => INPUT,
@@ -80,6 +102,9 @@ fn code(error: &Error) -> u8 {
         | Error::Register(_)
         | Error::Migration(_)
         | Error::AuditBroken { .. }
+        | Error::Checkpoint(_)
+        | Error::Export(_)
+        | Error::Backup { .. }
         | Error::Pki(
             Pki::Missing { .. }
             | Pki::Exposed { .. }

@@ -2,15 +2,19 @@
 
 mod args;
 mod audit;
+mod backup;
 mod broker;
 mod crl;
 mod device;
 mod duration;
 mod failure;
 mod init;
+mod keys;
 mod log;
 mod output;
+mod seal;
 mod serve;
+mod shares;
 mod shell;
 mod table;
 
@@ -18,13 +22,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, AuditCommand, BrokerCommand, Command, DeviceCommand};
+use args::{Args, AuditCommand, BrokerCommand, Command, DeviceCommand, SharesCommand};
 use failure::Failure;
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     log::start(args.log_format);
+    let _locked = smqtt_authority::protect_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -42,6 +47,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     let dir = args.dir;
     match args.command {
         Command::Init(command) => init::run(&dir, command).await,
+        Command::Seal(command) => seal::run(&dir, command).await,
         Command::Serve(command) => serve::run(&dir, command).await,
         Command::Fingerprint => init::fingerprint(&dir),
         Command::Device(command) => match command {
@@ -55,7 +61,15 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Broker(BrokerCommand::Issue(command)) => broker::issue(&dir, command).await,
         Command::Audit(command) => match command {
             AuditCommand::List(command) => audit::list(&dir, command).await,
-            AuditCommand::Verify => audit::verify(&dir).await,
+            AuditCommand::Verify(command) => audit::verify(&dir, command).await,
+            AuditCommand::Checkpoint(command) => audit::checkpoint(&dir, command).await,
+            AuditCommand::Export(command) => audit::export(&dir, command).await,
+        },
+        Command::Backup(command) => backup::backup(&dir, command).await,
+        Command::Restore(command) => backup::restore_from(&dir, command).await,
+        Command::Shares(command) => match command {
+            SharesCommand::Make(command) => shares::make(&dir, command).await,
+            SharesCommand::Check(command) => shares::check(command),
         },
     }
 }

@@ -9,8 +9,11 @@ use super::failure::Failure;
 
 pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let issuer =
-        Issuer::load(Authority::open(Directory::open(dir)?).await?)?.certifying(&command.certify);
+    let directory = Directory::open(dir)?;
+    let keeper = command.keys.keeper(&directory)?;
+    let unsealed = keeper.is_none();
+    let issuer = Issuer::load(Authority::open(directory).await?, keeper.as_deref())?
+        .certifying(&command.certify);
     let fingerprint = issuer.authority().directory().fingerprint();
     let options = ServeOptions {
         listen: command.listen,
@@ -18,8 +21,12 @@ pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
         url: command.url,
         broker: command.broker,
     };
+    drop(keeper);
     smqtt_authority::serve(issuer, options, stop, |serving| {
         eprintln!("listening on https://{}", serving.address);
+        if unsealed {
+            tracing::warn!("the secret keys lie unsealed on the disk: see `smqtt-authority seal`");
+        }
         tracing::info!(url = serving.url, ca = %fingerprint, "serving enrolment");
     })
     .await?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smqtt_pki::UnixTime;
 use sqlx::Sqlite;
@@ -52,7 +52,7 @@ pub(crate) struct Act<'a> {
 }
 
 /// A row of the audit log.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditEntry {
     /// Its number, from 1.
@@ -145,32 +145,73 @@ async fn page(
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Goes through the whole log in order, verifying the chain, and shows each row to `visit`. Returns the number of rows and
-/// the last chain value, which covers them all.
+/// The last row's number and chain value.
+pub(crate) async fn last(transaction: &mut Write) -> Result<Option<(u64, [u8; 32])>, Error> {
+    let last: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT sequence, chain FROM audit ORDER BY sequence DESC LIMIT 1")
+            .fetch_optional(&mut **transaction)
+            .await?;
+    let Some((sequence, chain)) = last else {
+        return Ok(None);
+    };
+    let chain = chain.try_into().map_err(|_| Error::AuditBroken {
+        sequence: unsigned(sequence),
+        reason: "its chain value is none",
+    })?;
+    Ok(Some((unsigned(sequence), chain)))
+}
+
+/// Verifies rows one after the other.
+#[derive(Default)]
+pub(crate) struct Verifier {
+    count: u64,
+    chain: [u8; 32],
+}
+
+impl Verifier {
+    /// Takes the next row with its chain value.
+    pub(crate) fn push(&mut self, entry: &AuditEntry, stored: &[u8]) -> Result<(), Error> {
+        let broken = |reason| Error::AuditBroken {
+            sequence: self.count + 1,
+            reason,
+        };
+        if entry.sequence != self.count + 1 {
+            return Err(broken("it is missing"));
+        }
+        let expected = chain(&self.chain, entry);
+        if stored != expected {
+            return Err(broken("it was changed, or one before it was"));
+        }
+        (self.count, self.chain) = (entry.sequence, expected);
+        Ok(())
+    }
+
+    /// How many rows there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The number of rows and the last chain value, which covers them all.
+    pub(crate) fn finish(self) -> (u64, [u8; 32]) {
+        (self.count, self.chain)
+    }
+}
+
+/// Goes through the whole log in order, verifying the chain, and shows each row with its chain value to `visit`. Returns the
+/// number of rows and the last chain value, which covers them all.
 pub(crate) async fn walk(
     pool: &SqlitePool,
-    mut visit: impl FnMut(&AuditEntry),
+    mut visit: impl FnMut(&AuditEntry, &[u8; 32]),
 ) -> Result<(u64, [u8; 32]), Error> {
-    let (mut count, mut previous) = (0u64, GENESIS);
+    let mut verifier = Verifier::default();
     loop {
-        let rows = page(pool, count + 1, 1000).await?;
+        let rows = page(pool, verifier.count + 1, 1000).await?;
         if rows.is_empty() {
-            return Ok((count, previous));
+            return Ok(verifier.finish());
         }
         for (entry, stored) in rows {
-            let broken = |reason| Error::AuditBroken {
-                sequence: count + 1,
-                reason,
-            };
-            if entry.sequence != count + 1 {
-                return Err(broken("it is missing"));
-            }
-            let expected = chain(&previous, &entry);
-            if stored != expected {
-                return Err(broken("it was changed, or one before it was"));
-            }
-            visit(&entry);
-            (count, previous) = (entry.sequence, expected);
+            verifier.push(&entry, &stored)?;
+            visit(&entry, &verifier.chain);
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 mod devices;
 mod revocations;
+pub(crate) mod safety;
 mod tokens;
 
 use std::path::Path;

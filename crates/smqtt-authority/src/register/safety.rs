@@ -1,0 +1,103 @@
+//! Queries of backups and audit checkpoints.
+
+use std::path::Path;
+
+use smqtt_pki::UnixTime;
+
+use super::{Register, Write, signed, unsigned};
+use crate::{Checkpoint, Error, Share};
+
+type Row = (i64, i64, Vec<u8>, Vec<u8>);
+
+impl Register {
+    /// Copies the register into an empty file, as it is at one moment, while others write.
+    pub(crate) async fn snapshot(&self, path: &Path) -> Result<(), Error> {
+        let path = path.to_str().ok_or_else(|| Error::Backup {
+            path: path.into(),
+            reason: "the path is not UTF-8 text".into(),
+        })?;
+        sqlx::query("VACUUM INTO ?1")
+            .bind(path)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// What SQLite finds wrong with the file; `None` if nothing.
+    pub(crate) async fn integrity(&self) -> Result<Option<String>, Error> {
+        let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok((found != "ok").then_some(found))
+    }
+
+    /// Whether shares of this backup key were ever made.
+    pub(crate) async fn has_shares_of(&self, key_id: &str) -> Result<bool, Error> {
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM backup_shares WHERE key_id = ?1")
+            .bind(key_id)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(count > 0)
+    }
+
+    /// All checkpoints that are kept, oldest first.
+    pub(crate) async fn checkpoints(
+        &self,
+        authority: smqtt_pki::Fingerprint,
+    ) -> Result<Vec<Checkpoint>, Error> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT sequence, time, chain, signature FROM audit_checkpoint ORDER BY sequence",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(sequence, time, chain, signature)| {
+                let odd = || Error::Checkpoint("one in the register has the wrong size".into());
+                Ok(Checkpoint {
+                    authority,
+                    sequence: unsigned(sequence),
+                    time: unsigned(time),
+                    chain: chain.try_into().map_err(|_| odd())?,
+                    signature: signature.try_into().map_err(|_| odd())?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Keeps a checkpoint, in the place of one for the same row.
+pub(crate) async fn keep_checkpoint(
+    transaction: &mut Write,
+    checkpoint: &Checkpoint,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO audit_checkpoint (sequence, time, chain, signature) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind(signed(checkpoint.sequence))
+    .bind(signed(checkpoint.time))
+    .bind(&checkpoint.chain[..])
+    .bind(&checkpoint.signature[..])
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a key was split into these shares.
+pub(crate) async fn note_shares(
+    transaction: &mut Write,
+    share: &Share,
+    key_id: &str,
+    now: UnixTime,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO backup_shares (share_set, key_id, threshold, shares, made) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )
+    .bind(share.set())
+    .bind(key_id)
+    .bind(i64::from(share.threshold()))
+    .bind(i64::from(share.count()))
+    .bind(signed(now.as_secs()))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
