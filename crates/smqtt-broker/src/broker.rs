@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use crate::activation::Activation;
 use crate::admin::AdminServer;
 use crate::capture::CaptureFile;
-use crate::config::{Config, ListenUrl};
+use crate::config::{Config, Durability, ListenUrl};
 use crate::connect_rate::ConnectRate;
 use crate::counters::Counters;
 use crate::current::Current;
@@ -22,9 +22,11 @@ use crate::directory::Directory;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::listening::{SocketFile, listen};
 use crate::mailbox::Mailbox;
+use crate::restore::{Restored, restore};
 use crate::retained::RetainedStore;
 use crate::shared::{ListenerState, Mail, Reloads, Shared};
 use crate::socket::{Acceptor, ListenSocket};
+use crate::store::{self, Committer, Loader, Recovered};
 use crate::trie::Trie;
 use crate::{Error, worker};
 
@@ -40,6 +42,8 @@ pub struct Broker {
     /// Removed when the broker is gone.
     _socket_files: Vec<SocketFile>,
     admin: Option<AdminServer>,
+    /// The store's threads.
+    store: Vec<JoinHandle<()>>,
     _data_dir: Option<DataDir>,
 }
 
@@ -60,6 +64,7 @@ impl Broker {
         let current = Current::load(config)?;
         let config = &current.config;
         let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
+        let mut recovered = open_store(config)?;
         let capture = match &config.capture.file {
             None => None,
             Some(path) => {
@@ -124,8 +129,17 @@ impl Broker {
             lifecycle: Lifecycle::default(),
             capture,
             started: Instant::now(),
+            store: recovered.as_ref().map(|recovered| recovered.store.clone()),
             current: RwLock::new(Arc::new(current)),
         });
+        let state = recovered
+            .as_mut()
+            .map(|recovered| std::mem::take(&mut recovered.state))
+            .unwrap_or_default();
+        let restored = restore(&shared, state).map_err(|reason| Error::Store {
+            path: shared.current().config.data_dir.clone().unwrap_or_default(),
+            reason,
+        })?;
         let mut broker = Broker {
             shared,
             urls,
@@ -133,13 +147,25 @@ impl Broker {
             worker_ended: Arc::new(Notify::new()),
             _socket_files: socket_files,
             admin: None,
+            store: Vec::new(),
             _data_dir: data_dir,
         };
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            if let Err(error) = broker.start_worker(index, sockets) {
+        if let Some(recovered) = recovered
+            && let Err(error) = broker.start_store(recovered)
+        {
+            let _ = broker.stop();
+            return Err(error);
+        }
+        for (index, (sockets, restored)) in sockets.into_iter().zip(restored).enumerate() {
+            if let Err(error) = broker.start_worker(index, sockets, restored) {
                 let _ = broker.stop();
                 return Err(error);
             }
+        }
+        if broker.shared.store.is_none() {
+            tracing::info!(
+                "durability is none: sessions and retained messages are in memory, and end with the broker; to keep them, set data_dir and [store] durability"
+            );
         }
         if let Some(admin) = admin {
             match AdminServer::start(admin, broker.shared.clone()) {
@@ -254,13 +280,61 @@ impl Broker {
             }
         }
         drop(self.admin);
+        // After the workers, which may have posted something to the last.
+        if let Some(store) = &self.shared.store {
+            store.stop();
+        }
+        for thread in self.store {
+            let _ = thread.join();
+        }
         result
+    }
+
+    fn start_store(&mut self, recovered: Recovered) -> Result<(), Error> {
+        let Recovered {
+            store,
+            engine,
+            wanted,
+            last,
+            ..
+        } = recovered;
+        let reader = engine.reader();
+        let shared = self.shared.clone();
+        let committer = Committer {
+            store,
+            engine,
+            last,
+            workers: shared.mailboxes.len(),
+            deliver: Box::new(move |worker, settlements| {
+                shared.mailboxes[worker].post(&mut vec![Mail::Settled(settlements)], 0);
+            }),
+        };
+        let shared = self.shared.clone();
+        let loader = Loader {
+            reader,
+            wanted,
+            deliver: Box::new(move |load, messages| {
+                let worker = load.worker;
+                shared.mailboxes[worker].post(&mut vec![Mail::Loaded(load, messages)], 0);
+            }),
+        };
+        let system = |source| Error::System {
+            what: "a thread of the store",
+            source,
+        };
+        let thread = |name: &str| thread::Builder::new().name(name.into());
+        let commits = thread("store").spawn(move || committer.run());
+        self.store.push(commits.map_err(system)?);
+        let reads = thread("store-reader").spawn(move || loader.run());
+        self.store.push(reads.map_err(system)?);
+        Ok(())
     }
 
     fn start_worker(
         &mut self,
         index: usize,
         sockets: Vec<(ListenSocket, Arc<ListenerState>)>,
+        restored: Restored,
     ) -> Result<(), Error> {
         let (report, started) = mpsc::channel();
         let shared = self.shared.clone();
@@ -288,7 +362,7 @@ impl Broker {
                     match listeners {
                         Ok(listeners) => {
                             let _ = report.send(Ok(()));
-                            worker::run(index, shared, listeners).await
+                            worker::run(index, shared, restored, listeners).await
                         }
                         Err(error) => {
                             let _ = report.send(Err(error));
@@ -311,6 +385,23 @@ impl Broker {
             Err(_) => Err(Error::WorkerDied(index)),
         }
     }
+}
+
+/// Opens the store that is configured and reads it.
+fn open_store(config: &Config) -> Result<Option<Recovered>, Error> {
+    let durability = config.durability();
+    let (Some(data_dir), true) = (&config.data_dir, durability != Durability::None) else {
+        return Ok(None);
+    };
+    let opened = store::open(data_dir)?;
+    let recovered =
+        store::recover(opened.engine, durability == Durability::Sync).map_err(|error| {
+            opened.place.error(format!(
+                "{error}; nothing was changed. Run: smqtt-broker store check --data-dir {}",
+                data_dir.display()
+            ))
+        })?;
+    Ok(Some(recovered))
 }
 
 /// Cuts a stop short: see [`Broker::halt`].

@@ -7,6 +7,7 @@ use rustls::ServerConnection;
 use smqtt_pki::{Serial, TrustAnchor, UnixTime, VerifiedDevice};
 
 use crate::current::{ListenerRules, ListenerTls};
+use crate::store::CertificateRecord;
 
 /// The certificate that a client has shown, as far as it matters later.
 #[derive(Debug, Clone)]
@@ -50,6 +51,31 @@ pub(crate) fn verify(
 }
 
 impl Shown {
+    /// As the store keeps it.
+    pub(crate) fn to_record(&self) -> CertificateRecord {
+        CertificateRecord {
+            authority: *self.anchor.fingerprint().as_bytes(),
+            serial: *self.serial.as_bytes(),
+            expires: self.expires.as_secs(),
+        }
+    }
+
+    /// What the store kept, as shown to a listener with these rules; none if it is of an authority
+    /// that this listener does not trust.
+    pub(crate) fn from_record(
+        record: &CertificateRecord,
+        tls: Option<&ListenerTls>,
+    ) -> Option<Shown> {
+        let anchor = tls?.anchor.as_ref()?;
+        let positive = [&[0], &record.serial[..]].concat();
+        let serial = Serial::from_der_integer(&positive)?;
+        (anchor.fingerprint().as_bytes() == &record.authority).then(|| Shown {
+            anchor: anchor.clone(),
+            serial,
+            expires: UnixTime::since_unix_epoch(Duration::from_secs(record.expires)),
+        })
+    }
+
     /// Whether a listener with these rules still takes it. That it expires is another matter: whoever
     /// is away may come back with the next one.
     ///

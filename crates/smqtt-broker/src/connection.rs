@@ -12,7 +12,8 @@ use crate::peer::Peer;
 use crate::seat::{Handshake, Seat};
 use crate::session::SessionRef;
 use crate::share::Shares;
-use crate::shared::ListenerState;
+use crate::shared::{Admission, ListenerState};
+use crate::store::ConnectionRef;
 use crate::transport::Transport;
 
 /// A connection. Touched by its worker only.
@@ -35,6 +36,10 @@ pub(crate) struct Connection {
     pub(crate) expires: Option<Instant>,
     /// Its CONNECT, while the password in it is verified.
     pub(crate) checking: Option<Box<Checking>>,
+    /// Tells it from others that have had, or will have, its place.
+    pub(crate) serial: u64,
+    /// Its CONNECT, while what must come before the answer is being committed.
+    pub(crate) parked: Option<Box<Admission>>,
     /// What its client may do, as far as it was asked.
     pub(crate) verdicts: Verdicts,
     /// Wakes the task of this connection.
@@ -96,6 +101,8 @@ impl Connection {
             shares: Shares::default(),
             expires: None,
             checking: None,
+            serial: 0,
+            parked: None,
             verdicts: Verdicts::default(),
             waker: None,
             touched: false,
@@ -106,6 +113,14 @@ impl Connection {
             bytes_sent: 0,
             charged: 0,
             since: Instant::now(),
+        }
+    }
+
+    /// Its name, where it stands in this place.
+    pub(crate) fn reference(&self, slot: usize) -> ConnectionRef {
+        ConnectionRef {
+            slot,
+            serial: self.serial,
         }
     }
 

@@ -77,6 +77,8 @@ drop_causes! {
     Memory => "memory",
     /// The retained store was full: the message was delivered and not retained.
     RetainedFull => "retained-full",
+    /// The store on disk had lost the message.
+    StoreDamaged => "store-damaged",
 }
 
 /// Why a connection was turned away before a byte of it was read.

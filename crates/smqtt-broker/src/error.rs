@@ -52,6 +52,14 @@ pub enum Error {
         /// What is wrong with it and what to do.
         reason: String,
     },
+    /// The store in the data directory cannot be used.
+    #[error("store {}: {reason}", path.display())]
+    Store {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
     /// The capture file cannot be opened.
     #[error("cannot write capture file {}: {source}; choose another path for --capture", path.display())]
     Capture {
@@ -104,6 +112,7 @@ impl Error {
             | Error::TlsFiles(_)
             | Error::PasswordFile { .. }
             | Error::DataDir { .. }
+            | Error::Store { .. }
             | Error::Capture { .. } => 4,
             Error::ConfigSyntax { .. } | Error::Config(_) => 3,
             Error::Listen { .. } | Error::AdminListen { .. } | Error::Activation(_) => 5,

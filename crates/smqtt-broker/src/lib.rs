@@ -57,12 +57,14 @@ mod peer;
 mod proxy;
 mod queue;
 mod reload;
+mod restore;
 pub mod retained;
 mod seat;
 mod session;
 mod share;
 mod shared;
 mod socket;
+mod store;
 mod subscription;
 pub mod systemd;
 mod targets;
@@ -76,10 +78,10 @@ pub use access::{Action, PasswordFile, Passwords};
 pub use broker::{Broker, Halt, Reloaded};
 pub use commands::Command;
 pub use config::{
-    AccessRules, Admin, Authority, Capture, Cli, ClientCertificate, ClientIdRule, Config, Limits,
-    ListenUrl, Listener, Log, LogFormat, Metrics, MqttVersion, Protocol, ProxySource, QueueFull,
-    Reload, RetainedLimits, Scheme, Sealed, SealedMode, SessionLimits, Shutdown, Sys, Tcp, Tls,
-    TlsVersion, UnixMode,
+    AccessRules, Admin, Authority, Capture, Cli, ClientCertificate, ClientIdRule, Config,
+    Durability, Limits, ListenUrl, Listener, Log, LogFormat, Metrics, MqttVersion, Protocol,
+    ProxySource, QueueFull, Reload, RetainedLimits, Scheme, Sealed, SealedMode, SessionLimits,
+    Shutdown, StoreSettings, Sys, Tcp, Tls, TlsVersion, UnixMode,
 };
 pub use error::Error;
 pub use reload::Reloader;

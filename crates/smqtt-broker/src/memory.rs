@@ -113,7 +113,7 @@ impl Pressure {
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// Messages that are kept.
-    messages: i64,
+    pub(crate) messages: i64,
     /// Bytes in the buffers of connections.
     pub(crate) buffers: i64,
     /// When the sum of all accounts was last looked at, and what this one was then.

@@ -8,17 +8,39 @@ use smqtt_proto::{Delivery, Message, QoS, TopicFilter};
 
 use crate::config::{QueueFull, SessionLimits};
 use crate::counters::DropCause;
+use crate::store::Kept;
 
 /// A message on its way to one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
-    /// The message, shared by all who get it.
-    pub(crate) message: Arc<Message>,
+    /// The message, shared by all who get it; none while it is in the store only.
+    pub(crate) message: Option<Arc<Message>>,
     /// What differs from subscriber to subscriber; the QoS is the lesser of the message's and the
     /// subscription's `[MQTT-3.8.4-8]`.
     pub(crate) delivery: Delivery,
     /// The shared subscription that it came by: then others may get it in this session's place.
     pub(crate) group: Option<Arc<TopicFilter>>,
+    /// Its place in the store's queue of the session, if that is persistent.
+    pub(crate) place: Option<Place>,
+}
+
+/// A place in the queue of a session, as the store has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Greater than those before it.
+    pub(crate) number: u64,
+    pub(crate) kept: Arc<Kept>,
+}
+
+impl Outbound {
+    /// What it counts against the limit of bytes.
+    pub(crate) fn size(&self) -> usize {
+        match (&self.message, &self.place) {
+            (Some(message), _) => message.size(),
+            (None, Some(place)) => place.kept.size as usize,
+            (None, None) => 0,
+        }
+    }
 }
 
 /// The queue of one session.
@@ -33,22 +55,32 @@ pub(crate) struct Queue {
 const KEEP_CAPACITY: usize = 16;
 
 impl Queue {
-    /// Appends a message. Calls `dropped` for each message that had to go for it, which may be
-    /// itself.
-    pub(crate) fn push(
+    /// Makes room for a message of this size. Calls `dropped` for each message that has to go for it;
+    /// `Err` says why the message itself has to go.
+    pub(crate) fn make_room(
         &mut self,
-        outbound: Outbound,
+        size: usize,
         limits: &SessionLimits,
-        mut dropped: impl FnMut(DropCause),
-    ) {
-        let size = outbound.message.size();
+        mut dropped: impl FnMut(DropCause, Outbound),
+    ) -> Result<(), DropCause> {
         while let Some(cause) = self.obstacle(size, limits) {
-            dropped(cause);
             match limits.queue_full {
-                QueueFull::Oldest if self.pop().is_some() => {}
-                _ => return,
+                QueueFull::Oldest => dropped(cause, self.pop().ok_or(cause)?),
+                QueueFull::Newest => return Err(cause),
+                // Whoever publishes has been told, but for what was on its way then.
+                QueueFull::Refuse => return Ok(()),
             }
         }
+        Ok(())
+    }
+
+    /// Appends a message that there is room for.
+    pub(crate) fn push(&mut self, outbound: Outbound) {
+        self.append(outbound);
+    }
+
+    /// Appends a message that was in the queue before the broker ended.
+    pub(crate) fn restore(&mut self, outbound: Outbound) {
         self.append(outbound);
     }
 
@@ -71,7 +103,7 @@ impl Queue {
     pub(crate) fn take_shared(
         &mut self,
         mut wanted: impl FnMut(&TopicFilter) -> bool,
-    ) -> Vec<(Arc<Message>, Arc<TopicFilter>)> {
+    ) -> Vec<Outbound> {
         if self.waiting.iter().all(|outbound| outbound.group.is_none()) {
             return Vec::new();
         }
@@ -79,7 +111,7 @@ impl Queue {
         for _ in 0..self.waiting.len() {
             let Some(outbound) = self.pop() else { break };
             match &outbound.group {
-                Some(group) if wanted(group) => taken.push((outbound.message, group.clone())),
+                Some(group) if wanted(group) && outbound.message.is_some() => taken.push(outbound),
                 _ => self.append(outbound),
             }
         }
@@ -87,7 +119,7 @@ impl Queue {
     }
 
     fn append(&mut self, outbound: Outbound) {
-        self.bytes += outbound.message.size();
+        self.bytes += outbound.size();
         self.qos0 += usize::from(outbound.delivery.qos == QoS::AtMostOnce);
         self.waiting.push_back(outbound);
     }
@@ -100,7 +132,7 @@ impl Queue {
     /// Takes the message that has waited longest.
     pub(crate) fn pop(&mut self) -> Option<Outbound> {
         let outbound = self.waiting.pop_front()?;
-        self.bytes -= outbound.message.size();
+        self.bytes -= outbound.size();
         self.qos0 -= usize::from(outbound.delivery.qos == QoS::AtMostOnce);
         if self.waiting.is_empty() && self.waiting.capacity() > KEEP_CAPACITY {
             self.waiting = VecDeque::new();
@@ -116,12 +148,68 @@ impl Queue {
         }
         self.waiting
             .retain(|outbound| outbound.delivery.qos != QoS::AtMostOnce);
-        self.bytes = self
-            .waiting
-            .iter()
-            .map(|outbound| outbound.message.size())
-            .sum();
+        self.bytes = self.waiting.iter().map(Outbound::size).sum();
         std::mem::take(&mut self.qos0)
+    }
+
+    /// All that wait, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Outbound> {
+        self.waiting.iter()
+    }
+
+    /// Leaves to the store what it has of the messages.
+    pub(crate) fn page_out(&mut self) {
+        for outbound in &mut self.waiting {
+            if outbound.group.is_none()
+                && outbound
+                    .place
+                    .as_ref()
+                    .is_some_and(|p| p.kept.is_committed())
+            {
+                outbound.message = None;
+            }
+        }
+    }
+
+    /// The first messages that are in the store only: their places and numbers, `most` at most.
+    pub(crate) fn paged_out(&self, most: usize) -> Vec<(u64, u64)> {
+        self.waiting
+            .iter()
+            .take(most)
+            .filter(|outbound| outbound.message.is_none())
+            .filter_map(|outbound| outbound.place.as_ref())
+            .filter(|place| place.kept.is_committed())
+            .map(|place| (place.number, place.kept.number))
+            .collect()
+    }
+
+    /// Puts a message back that was read from the store, at the place with this number if it still
+    /// waits there.
+    pub(crate) fn page_in(&mut self, place: u64, message: Arc<Message>) {
+        let found = self.waiting.iter_mut().find(|outbound| {
+            outbound
+                .place
+                .as_ref()
+                .is_some_and(|waiting| waiting.number == place)
+        });
+        if let Some(outbound) = found {
+            self.bytes -= outbound.size();
+            outbound.message = Some(message);
+            self.bytes += outbound.size();
+        }
+    }
+
+    /// Takes out the message at the place with this number.
+    pub(crate) fn take_place(&mut self, number: u64) -> Option<Place> {
+        let index = self.waiting.iter().position(|outbound| {
+            outbound
+                .place
+                .as_ref()
+                .is_some_and(|place| place.number == number)
+        })?;
+        let outbound = self.waiting.remove(index)?;
+        self.bytes -= outbound.size();
+        outbound.place
     }
 
     /// Whether a QoS 0 message waits, which no other may overtake `[MQTT-4.6.0-6]`.
@@ -158,15 +246,32 @@ mod tests {
         let publish = Publish::new(TopicName::new("t").expect("topic"), payload);
         let message = Arc::new(Message::new(&publish, Instant::now()).expect("message"));
         Outbound {
-            message,
+            message: Some(message),
             delivery: Delivery::new(qos),
             group: None,
+            place: None,
+        }
+    }
+
+    fn push(
+        queue: &mut Queue,
+        outbound: Outbound,
+        limits: &SessionLimits,
+        causes: &mut Vec<DropCause>,
+    ) {
+        let room = queue.make_room(outbound.size(), limits, |cause, _| causes.push(cause));
+        match room {
+            Ok(()) => queue.push(outbound),
+            Err(cause) => causes.push(cause),
         }
     }
 
     fn payloads(queue: &mut Queue) -> Vec<String> {
         std::iter::from_fn(|| queue.pop())
-            .map(|outbound| String::from_utf8(outbound.message.payload().to_vec()).expect("text"))
+            .map(|outbound| {
+                let message = outbound.message.expect("in memory");
+                String::from_utf8(message.payload().to_vec()).expect("text")
+            })
             .collect()
     }
 
@@ -184,9 +289,12 @@ mod tests {
             let mut queue = Queue::default();
             let mut causes = Vec::new();
             for payload in ["a", "b", "c"] {
-                queue.push(outbound(QoS::AtLeastOnce, payload), &limits, |cause| {
-                    causes.push(cause)
-                });
+                push(
+                    &mut queue,
+                    outbound(QoS::AtLeastOnce, payload),
+                    &limits,
+                    &mut causes,
+                );
             }
             assert_eq!(causes, [DropCause::QueueMessages]);
             assert_eq!(payloads(&mut queue), expected);
@@ -196,7 +304,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_and_a_large_message_may_push_out_several() {
-        let size = outbound(QoS::AtLeastOnce, "a").message.size();
+        let size = outbound(QoS::AtLeastOnce, "a").size();
         let limits = SessionLimits {
             queue_bytes: 2 * size,
             queue_full: QueueFull::Oldest,
@@ -205,16 +313,20 @@ mod tests {
         let mut queue = Queue::default();
         let mut causes = Vec::new();
         for payload in ["a", "b", "cd"] {
-            queue.push(outbound(QoS::AtLeastOnce, payload), &limits, |cause| {
-                causes.push(cause)
-            });
+            push(
+                &mut queue,
+                outbound(QoS::AtLeastOnce, payload),
+                &limits,
+                &mut causes,
+            );
         }
         assert_eq!(causes, [DropCause::QueueBytes; 2]);
         assert_eq!(payloads(&mut queue), ["cd"]);
-        queue.push(
+        push(
+            &mut queue,
             outbound(QoS::AtLeastOnce, "far too long"),
             &limits,
-            |cause| causes.push(cause),
+            &mut causes,
         );
         assert_eq!(causes.len(), 3);
         assert!(queue.is_empty());
@@ -234,14 +346,19 @@ mod tests {
                 group,
                 ..outbound(QoS::AtLeastOnce, payload)
             };
-            queue.push(outbound, &SessionLimits::default(), |cause| {
-                panic!("{cause:?}")
-            });
+            queue.push(outbound);
         }
         let taken = queue.take_shared(|group| group.share_group() == Some("g"));
         let taken: Vec<_> = taken
             .iter()
-            .map(|(message, _)| message.payload().clone())
+            .map(|outbound| {
+                outbound
+                    .message
+                    .as_ref()
+                    .expect("in memory")
+                    .payload()
+                    .clone()
+            })
             .collect();
         assert_eq!(taken, ["a", "d"]);
         assert_eq!(payloads(&mut queue), ["b", "c"]);
@@ -256,14 +373,12 @@ mod tests {
             (QoS::AtLeastOnce, "b"),
             (QoS::AtMostOnce, "c"),
         ] {
-            queue.push(outbound(qos, payload), &SessionLimits::default(), |cause| {
-                panic!("{cause:?}")
-            });
+            queue.push(outbound(qos, payload));
         }
         assert!(queue.has_qos0());
         assert_eq!(queue.forget_qos0(), 2);
         assert_eq!((queue.has_qos0(), queue.forget_qos0()), (false, 0));
-        assert_eq!(queue.bytes, outbound(QoS::AtLeastOnce, "b").message.size());
+        assert_eq!(queue.bytes, outbound(QoS::AtLeastOnce, "b").size());
         assert_eq!(payloads(&mut queue), ["b"]);
     }
 }

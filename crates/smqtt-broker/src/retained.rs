@@ -128,6 +128,11 @@ impl RetainedStore {
     /// Forgets what has expired at `now` and returns how many messages that were. Cheap while
     /// nothing can have expired.
     pub fn remove_expired(&mut self, now: Instant) -> usize {
+        self.take_expired(now, |_| {})
+    }
+
+    /// As [`remove_expired`](Self::remove_expired), with a look at each message that goes.
+    pub(crate) fn take_expired(&mut self, now: Instant, mut gone: impl FnMut(&Message)) -> usize {
         if self.next_expiry.is_none_or(|at| at > now) {
             return 0;
         }
@@ -137,6 +142,7 @@ impl RetainedStore {
             .retain(|_, message| match message.expires_at() {
                 Some(at) if at <= now => {
                     freed += message.size();
+                    gone(message);
                     false
                 }
                 expires => {

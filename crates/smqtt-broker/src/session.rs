@@ -7,12 +7,13 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use slab::Slab;
 use smqtt_proto::packet::Will;
-use smqtt_proto::{TopicFilter, TopicName};
+use smqtt_proto::{PacketId, TopicFilter, TopicName};
 
 use crate::access::Admitted;
 use crate::counters::Losses;
 use crate::queue::Queue;
 use crate::share::{Presence, Shares};
+use crate::store::{Kept, Latest};
 use crate::subscription::Subscription;
 
 /// Names a session anywhere in the broker: its worker, its place there, and which of the sessions
@@ -76,8 +77,32 @@ pub(crate) struct Session {
     pub(crate) will_at: Option<Instant>,
     /// When the session ends, after its connection ended.
     pub(crate) ends_at: Option<Instant>,
+    /// Since when it has no connection.
+    pub(crate) away_since: Option<Instant>,
     /// What it lost.
     pub(crate) losses: Losses,
+    /// Its side of the store, if it is persistent and there is one.
+    pub(crate) durable: Option<Box<Durable>>,
+}
+
+/// What a session that is in the store knows of that.
+#[derive(Debug, Default)]
+pub(crate) struct Durable {
+    /// Its number there.
+    pub(crate) id: u64,
+    /// The next place in its queue there.
+    pub(crate) next_place: u64,
+    /// The places of what is in flight; nothing kept once the client has the message.
+    pub(crate) sent: HashMap<PacketId, (u64, Option<Arc<Kept>>), RandomState>,
+    /// The number of the last post that its client must not get ahead of.
+    pub(crate) posted: u64,
+    /// Which of its states was posted last.
+    pub(crate) version: u64,
+    pub(crate) latest: Arc<Latest>,
+    /// Messages are being read back for it.
+    pub(crate) loading: bool,
+    /// QoS 2 messages that have left the queue and wait for the commit of their identifiers.
+    pub(crate) prepared: usize,
 }
 
 /// How far the retained messages of a subscription have been sent.
@@ -133,7 +158,9 @@ impl Sessions {
             will: None,
             will_at: None,
             ends_at: None,
+            away_since: None,
             losses: Losses::default(),
+            durable: None,
         })
     }
 

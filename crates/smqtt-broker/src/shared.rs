@@ -21,6 +21,7 @@ use crate::peer::Peer;
 use crate::retained::RetainedStore;
 use crate::seat::Seat;
 use crate::session::SessionRef;
+use crate::store::{Load, Settlement, Store, Tracked};
 use crate::transport::Detached;
 use crate::trie::Trie;
 
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
+    /// What survives a crash; none if nothing is to.
+    pub(crate) store: Option<Arc<Store>>,
 }
 
 /// How often the configuration was read again.
@@ -79,7 +82,14 @@ impl Shared {
             .counters
             .iter()
             .map(|worker| worker.memory.get() as i64);
-        u64::try_from(accounts.sum::<i64>()).unwrap_or(0)
+        // The store's threads let go of messages that workers have charged.
+        let freed = self.store.as_ref().map_or(0, |store| {
+            store
+                .counters
+                .memory
+                .load(std::sync::atomic::Ordering::Relaxed)
+        });
+        u64::try_from(accounts.sum::<i64>() + freed).unwrap_or(0)
     }
 
     /// The sum of one counter over all workers.
@@ -152,11 +162,13 @@ pub(crate) enum Mail {
     Publish {
         message: Arc<Message>,
         targets: Arc<[Target]>,
+        tracked: Option<Tracked>,
     },
     /// A message for the one session that was chosen from a group.
     Shared {
         message: Arc<Message>,
         target: SharedTarget,
+        tracked: Option<Tracked>,
     },
     /// A connection whose session belongs to the receiving worker.
     HandOver(Box<HandedOver>),
@@ -168,6 +180,11 @@ pub(crate) enum Mail {
         ticket: std::sync::Weak<()>,
         verified: bool,
     },
+    /// Something is committed.
+    Settled(Vec<Settlement>),
+    /// Messages were read from the store: as many as could be, in the order in which they were asked
+    /// for. None for one that is not there.
+    Loaded(Load, Vec<Option<Message>>),
     /// What is in force from now on.
     Reload(Arc<Current>),
     /// Admit nobody, and send clients away a few at a time.

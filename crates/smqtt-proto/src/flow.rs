@@ -51,6 +51,8 @@ pub(crate) struct Flow {
     owed: VecDeque<Owed>,
     incoming_aliases: Vec<Option<TopicName>>,
     outgoing_aliases: OutgoingAliases,
+    /// PUBREL and PUBCOMP wait for the owner's word.
+    pub(crate) held: bool,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,7 @@ impl Flow {
             owed: VecDeque::new(),
             incoming_aliases: Vec::new(),
             outgoing_aliases: OutgoingAliases::default(),
+            held: false,
         }
     }
 
@@ -180,6 +183,51 @@ impl Flow {
             return Err(error);
         }
         Ok(Some(packet_id))
+    }
+
+    /// As [`Flow::publish`] with QoS 1 or 2, but sends nothing yet.
+    pub(crate) fn prepare(
+        &mut self,
+        message: &Arc<Message>,
+        delivery: Delivery,
+        now: Instant,
+    ) -> Result<PacketId, PublishError> {
+        if self.room() == 0 {
+            return Err(PublishError::WindowFull);
+        }
+        if message.is_expired(now) {
+            return Err(PublishError::Expired);
+        }
+        let framing = Framing {
+            packet_id: PacketId::new(1),
+            ..Framing::default()
+        };
+        let size = message.encoded_len(self.terms.version, &delivery, &framing)?;
+        if size > self.terms.max_packet_size as usize {
+            return Err(PublishError::PacketTooLarge {
+                size,
+                limit: self.terms.max_packet_size,
+            });
+        }
+        let state = OutgoingState::Published {
+            message: message.clone(),
+            delivery,
+        };
+        let packet_id = self
+            .session
+            .outgoing
+            .begin(state, true)
+            .ok_or(PublishError::WindowFull)?;
+        self.in_window += 1;
+        Ok(packet_id)
+    }
+
+    /// Sends what was prepared.
+    pub(crate) fn send_prepared(&mut self, packet_id: PacketId, now: Instant) {
+        if self.send_entry(packet_id, false, now).is_err() {
+            self.undeliverable.push_back(packet_id);
+            self.end_outgoing(packet_id, now);
+        }
     }
 
     #[inline]
@@ -454,9 +502,12 @@ impl Flow {
                     }));
                 }
                 entry.state = OutgoingState::Released;
-                self.put_ack(PacketType::PubRel, packet_id, ReasonCode::Success);
+                if !self.held {
+                    self.put_ack(PacketType::PubRel, packet_id, ReasonCode::Success);
+                }
                 Ok(Some(FlowEvent::Received { packet_id }))
             }
+            OutgoingState::Released if self.held => Ok(Some(FlowEvent::Received { packet_id })),
             OutgoingState::Released => {
                 self.put_ack(PacketType::PubRel, packet_id, ReasonCode::Success);
                 Ok(None)
@@ -475,16 +526,34 @@ impl Flow {
         {
             return wrong_acknowledgement(PacketType::PubRel, packet_id);
         }
-        if self.end_incoming(packet_id) {
-            self.put_ack(PacketType::PubComp, packet_id, ReasonCode::Success);
+        if self.held {
             return Ok(Some(FlowEvent::Released { packet_id }));
         }
-        self.put_ack(
-            PacketType::PubComp,
-            packet_id,
-            ReasonCode::PacketIdentifierNotFound,
-        );
-        Ok(None)
+        let released = self.complete_release(packet_id);
+        Ok(released.then_some(FlowEvent::Released { packet_id }))
+    }
+
+    /// Sends PUBREL for a delivery whose PUBREC came, unless it is over.
+    pub(crate) fn release(&mut self, packet_id: PacketId) {
+        let state = self
+            .session
+            .outgoing
+            .get(packet_id)
+            .map(|entry| &entry.state);
+        if matches!(state, Some(OutgoingState::Released)) {
+            self.put_ack(PacketType::PubRel, packet_id, ReasonCode::Success);
+        }
+    }
+
+    /// Forgets a received message whose PUBREL came, and sends PUBCOMP; tells whether it was known.
+    pub(crate) fn complete_release(&mut self, packet_id: PacketId) -> bool {
+        let known = self.end_incoming(packet_id);
+        let reason = match known {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.put_ack(PacketType::PubComp, packet_id, reason);
+        known
     }
 
     pub(crate) fn pubcomp(

@@ -86,6 +86,14 @@ impl Message {
         })
     }
 
+    /// The same message, which expires at `at`: one that is taken up again after it was stored.
+    pub fn expiring(self, at: Instant) -> Message {
+        Message {
+            expires_at: Some(at),
+            ..self
+        }
+    }
+
     /// Its topic.
     pub fn topic(&self) -> &TopicName {
         &self.topic

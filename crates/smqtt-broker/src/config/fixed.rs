@@ -19,6 +19,8 @@ impl Config {
         self.workers = running.workers;
         keep("data_dir", self.data_dir != running.data_dir);
         self.data_dir.clone_from(&running.data_dir);
+        keep("store", self.store != running.store);
+        self.store.clone_from(&running.store);
         keep("log.format", self.log.format != running.log.format);
         self.log.format = running.log.format;
         keep("capture", self.capture != running.capture);

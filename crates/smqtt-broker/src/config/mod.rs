@@ -50,6 +50,8 @@ pub struct Config {
     pub session: SessionLimits,
     /// Bounds on the retained store.
     pub retained: RetainedLimits,
+    /// What survives a crash.
+    pub store: StoreSettings,
     /// Optional features of the protocol.
     pub protocol: Protocol,
     /// Who is admitted, and what they may do.
@@ -195,6 +197,8 @@ pub enum QueueFull {
     Oldest,
     /// The one that just came.
     Newest,
+    /// None: the publisher is refused.
+    Refuse,
 }
 
 /// Bounds on the retained store.
@@ -205,6 +209,39 @@ pub struct RetainedLimits {
     pub messages: usize,
     /// Bytes (topic, properties and payload) of all retained messages.
     pub bytes: usize,
+}
+
+/// What survives a crash of the broker or of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// What an acknowledgement for a persistent session or a retained message promises. Without
+    /// `data_dir` it is `none`, whatever this says.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement promises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// It is on the medium: it survives a power cut.
+    #[default]
+    Sync,
+    /// It is with the operating system: it survives the broker's end, however that comes.
+    Os,
+    /// Nothing: it is in memory.
+    None,
+}
+
+impl Durability {
+    /// Its name, in the configuration and towards clients.
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Sync => "sync",
+            Durability::Os => "os",
+            Durability::None => "none",
+        }
+    }
 }
 
 /// The `$SYS` topics.
@@ -343,6 +380,14 @@ impl Config {
             n => n,
         };
         wanted.clamp(1, MAX_WORKERS)
+    }
+
+    /// What acknowledgements promise.
+    pub fn durability(&self) -> Durability {
+        match &self.data_dir {
+            Some(_) => self.store.durability,
+            None => Durability::None,
+        }
     }
 
     /// The files that are read when this configuration is loaded.

@@ -13,11 +13,16 @@ use crate::access::{self, Admitted, Proof};
 use crate::certificate;
 use crate::connection::Connection;
 use crate::directory::{Claim, Identity};
+use crate::session::Durable;
 use crate::shared::{Admission, HandedOver, Mail};
+use crate::store::Settlement;
 use crate::transport::Transport;
 
 /// By how many connections a worker must be ahead of another before it gives new clients away.
 const IMBALANCE: u64 = 8;
+
+/// The user property that tells what the acknowledgements of a persistent session promise.
+const DURABILITY: &str = "smqtt-durability";
 
 impl Worker {
     /// Judges a CONNECT. Returns the worker that the client's session belongs to, unless the client
@@ -274,8 +279,48 @@ impl Worker {
         }
     }
 
+    /// Ends the connection that a client's session has, and the session if the client wants a new one.
+    /// `None`: the admission waits until that is committed, and whatever the client knows of its
+    /// session before.
+    fn settle_session_before(
+        &mut self,
+        slot: usize,
+        admission: Admission,
+        pass: &mut Pass<'_>,
+    ) -> Option<Admission> {
+        let Some(old) = self.sessions.of_client(&admission.client_id) else {
+            return Some(admission);
+        };
+        if let Some(connected) = self
+            .sessions
+            .get(old)
+            .and_then(|session| session.connection)
+        {
+            // [MQTT-3.1.4-3]
+            self.disconnect(connected, ReasonCode::SessionTakenOver, pass);
+        }
+        // It may have ended with its connection just now.
+        let existing = self.sessions.get(old).map(|session| session.reference);
+        let waits = match existing {
+            Some(old) if admission.connect.clean_start => {
+                // [MQTT-3.1.2-4]
+                let settlement = Settlement::Connect(self.connections[slot].reference(slot));
+                self.end_session_before(old, Some(settlement), pass)
+            }
+            existing => self.waits_for_store(slot, existing),
+        };
+        if waits {
+            self.connections[slot].parked = Some(Box::new(admission));
+            return None;
+        }
+        Some(admission)
+    }
+
     /// Lets a client in: resumes its session or opens a new one.
     pub(super) fn open_session(&mut self, slot: usize, admission: Admission, pass: &mut Pass<'_>) {
+        let Some(admission) = self.settle_session_before(slot, admission, pass) else {
+            return;
+        };
         let Admission {
             connect,
             client_id,
@@ -290,23 +335,7 @@ impl Worker {
             properties: wanted,
             ..
         } = *connect;
-        let mut existing = self.sessions.of_client(&client_id);
-        if let Some(old) = existing {
-            if let Some(connected) = self
-                .sessions
-                .get(old)
-                .and_then(|session| session.connection)
-            {
-                // [MQTT-3.1.4-3]
-                self.disconnect(connected, ReasonCode::SessionTakenOver, pass);
-            }
-            // It may have ended with its connection just now.
-            existing = self.sessions.get(old).map(|session| session.reference);
-        }
-        if clean_start && let Some(old) = existing.take() {
-            // [MQTT-3.1.2-4]
-            self.end_session(old, pass);
-        }
+        let existing = self.sessions.of_client(&client_id);
         let limits = &self.current.config.session;
         let expiry = match version {
             ProtocolVersion::V5 => wanted
@@ -318,6 +347,12 @@ impl Worker {
         };
         let maximum = limits.max_keep_alive_seconds;
         let shortened = maximum > 0 && (keep_alive == 0 || keep_alive > maximum);
+        let mut user_properties = self.current.access.announcement().to_vec();
+        if expiry > 0 && version == ProtocolVersion::V5 {
+            let text = |text| MqttString::new(text).expect("a short ASCII text");
+            let durability = self.current.config.durability().name();
+            user_properties.push((text(DURABILITY), text(durability)));
+        }
         let properties = ConnAckProperties {
             session_expiry_interval: (wanted.session_expiry_interval.unwrap_or(0) != expiry)
                 .then_some(expiry),
@@ -329,7 +364,7 @@ impl Worker {
                 .config
                 .protocol
                 .response_information_for(&client_id),
-            user_properties: self.current.access.announcement().to_vec(),
+            user_properties,
             ..ConnAckProperties::default()
         };
         if existing.is_none() {
@@ -348,8 +383,11 @@ impl Worker {
                 return;
             }
         }
+        let no_store = expiry > 0 && self.shared.store.as_ref().is_some_and(|s| s.refuses());
         if existing.is_none()
-            && let Some((kind, why)) = self.no_room_for_a_session()
+            && let Some((kind, why)) = self
+                .no_room_for_a_session()
+                .or(no_store.then_some(("store", "the store cannot be written")))
         {
             self.shared.directory.release(&client_id);
             let peer = self.connections[slot].peer;
@@ -359,6 +397,7 @@ impl Worker {
                 .reject(ReasonCode::QuotaExceeded, ConnAckProperties::default());
             return;
         }
+        let stored = self.shared.store.clone().filter(|_| expiry > 0);
         let session = match existing {
             Some(session) => self.sessions.get_mut(session).expect("it was found above"),
             None => {
@@ -379,6 +418,17 @@ impl Worker {
         session.admitted = admitted;
         session.expiry = expiry;
         session.connection = Some(slot);
+        session.away_since = None;
+        if let Some(store) = &stored {
+            session.durable.get_or_insert_with(|| {
+                Box::new(Durable {
+                    id: store.session_number(),
+                    next_place: 1,
+                    ..Durable::default()
+                })
+            });
+        }
+        let reference = session.reference;
         let in_flight = std::mem::take(&mut session.in_flight);
         let shares = std::mem::take(&mut session.shares);
         note_presence(session, false);
@@ -386,6 +436,10 @@ impl Worker {
         connection.shares = shares;
         connection.session = Some(session.reference);
         connection.expires = expires;
+        if let Some(durable) = &mut session.durable {
+            durable.prepared = 0;
+            connection.protocol.hold_answers();
+        }
         connection
             .protocol
             .accept(pass.now, in_flight, existing.is_some(), properties);
@@ -394,6 +448,7 @@ impl Worker {
                 self.timers.unset(at, timer);
             }
         }
+        self.note_session(reference);
         self.counters().clients_connected.add(1);
         self.counters().clients_admitted.add(1);
         tracing::debug!(client_id = %client_id.escape_debug(), peer = %self.connections[slot].peer, resumed = existing.is_some(), "client connected");

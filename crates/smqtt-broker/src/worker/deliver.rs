@@ -14,30 +14,53 @@ use crate::memory::{self, Pressure};
 use crate::queue::Outbound;
 use crate::session::SessionRef;
 use crate::shared::{Mail, Target};
+use crate::store::Tracked;
 use crate::targets::Targets;
 
 /// A message being delivered. As long as it only goes to sockets of this worker it stays where it
 /// was read; the first who keeps it makes the copy that all keepers share.
-pub(super) enum Source {
+pub(super) struct Source {
+    body: Body,
+    /// What is committed of it together; none if nothing of it is to survive a crash.
+    pub(super) tracked: Option<Tracked>,
+}
+
+enum Body {
     Read(Box<Message>),
     Shared(Arc<Message>),
 }
 
 impl Source {
+    /// A message that lies in a read buffer.
+    pub(super) fn read(message: Message, tracked: Option<Tracked>) -> Self {
+        Source {
+            body: Body::Read(Box::new(message)),
+            tracked,
+        }
+    }
+
+    /// A message in memory of its own.
+    pub(super) fn shared(message: Arc<Message>, tracked: Option<Tracked>) -> Self {
+        Source {
+            body: Body::Shared(message),
+            tracked,
+        }
+    }
+
     pub(super) fn message(&self) -> &Message {
-        match self {
-            Source::Read(message) => message,
-            Source::Shared(message) => message,
+        match &self.body {
+            Body::Read(message) => message,
+            Body::Shared(message) => message,
         }
     }
 
     pub(super) fn share(&mut self) -> &Arc<Message> {
-        if let Source::Read(message) = self {
-            *self = Source::Shared(Arc::new(message.detach_into(memory::charge)));
+        if let Body::Read(message) = &self.body {
+            self.body = Body::Shared(Arc::new(message.detach_into(memory::charge)));
         }
-        match self {
-            Source::Shared(message) => message,
-            Source::Read(_) => unreachable!("it was just shared"),
+        match &self.body {
+            Body::Shared(message) => message,
+            Body::Read(_) => unreachable!("it was just shared"),
         }
     }
 }
@@ -66,6 +89,7 @@ impl Worker {
                 Mail::Publish {
                     message,
                     targets: list.clone(),
+                    tracked: source.tracked.clone(),
                 },
                 bytes,
             );
@@ -116,6 +140,10 @@ impl Worker {
             subscription_ids: target.delivery.subscription_ids.clone(),
         };
         let limits = &self.current.config.session;
+        if delivery.qos > QoS::AtMostOnce && session.durable.is_some() {
+            self.keep(target.session, source, delivery, None);
+            return;
+        }
         if let Some(slot) = session.connection {
             let protocol = &mut self.connections[slot].protocol;
             // Nothing may pass what waits with the same QoS [MQTT-4.6.0-6].
@@ -145,9 +173,10 @@ impl Worker {
             return;
         }
         let outbound = Outbound {
-            message: source.share().clone(),
+            message: Some(source.share().clone()),
             delivery,
             group: None,
+            place: None,
         };
         self.enqueue(target.session, outbound);
     }
@@ -158,17 +187,37 @@ impl Worker {
             self.lost(reference, DropCause::Memory, 1);
             return;
         }
+        if self.room_for(reference, outbound.size())
+            && let Some(session) = self.sessions.get_mut(reference)
+        {
+            session.queue.push(outbound);
+        }
+    }
+
+    /// Makes room in a session's queue for a message of this size, and counts what has to go for that;
+    /// `false` if it is the message itself.
+    pub(super) fn room_for(&mut self, reference: SessionRef, size: usize) -> bool {
         let Some(session) = self.sessions.get_mut(reference) else {
-            return;
+            return false;
         };
         let limits = &self.current.config.session;
-        let mut dropped: SmallVec<[DropCause; 2]> = SmallVec::new();
-        session
-            .queue
-            .push(outbound, limits, |cause| dropped.push(cause));
-        for cause in dropped {
-            self.lost(reference, cause, 1);
+        if !session.queue.is_full(size, limits) {
+            return true;
         }
+        let mut gone: SmallVec<[(DropCause, Option<Outbound>); 2]> = SmallVec::new();
+        let room = session.queue.make_room(size, limits, |cause, outbound| {
+            gone.push((cause, Some(outbound)))
+        });
+        if let Err(cause) = room {
+            gone.push((cause, None));
+        }
+        for (cause, outbound) in gone {
+            self.lost(reference, cause, 1);
+            if let Some(place) = outbound.and_then(|outbound| outbound.place) {
+                self.note_done(reference, place.number, Some(place.kept));
+            }
+        }
+        room.is_ok()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The end of connections and sessions, and the wills that go with it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::CertificateError;
@@ -15,6 +16,7 @@ use super::{Pass, Worker};
 use crate::connection::Phase;
 use crate::counters::DropCause;
 use crate::session::SessionRef;
+use crate::store::{Settlement, Transaction};
 use crate::transport;
 
 /// How long a peer has to read the last packet.
@@ -113,7 +115,9 @@ impl Worker {
         };
         session.in_flight = in_flight;
         session.connection = None;
+        session.away_since = Some(pass.now);
         session.shares = shares;
+        session.queue.page_out();
         note_presence(session, false);
         self.shared.counters[self.index].clients_connected.sub(1);
         if !limits.queue_qos0 {
@@ -137,6 +141,7 @@ impl Worker {
             self.end_session(reference, pass);
             return;
         }
+        self.note_session(reference);
         self.hand_on_queue(reference, pass);
         let Some(session) = self.sessions.get_mut(reference) else {
             return;
@@ -156,7 +161,7 @@ impl Worker {
         match delay {
             None => {}
             // [MQTT-3.1.2-8]
-            Some(0) => self.publish_will(reference, pass),
+            Some(0) => self.publish_will(reference, None, pass),
             // The end of the session comes with the will, if it comes first [MQTT-3.1.3-9].
             Some(seconds) => {
                 let at = pass.now + Duration::from_secs(seconds.into());
@@ -169,11 +174,18 @@ impl Worker {
     pub(super) fn on_will_due(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
         if let Some(session) = self.sessions.get_mut(reference) {
             session.will_at = None;
-            self.publish_will(reference, pass);
+            self.publish_will(reference, None, pass);
         }
     }
 
-    fn publish_will(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
+    /// Publishes a session's will, if it has one; in this transaction, which ends the session, or in
+    /// one that notes that the will is published.
+    fn publish_will(
+        &mut self,
+        reference: SessionRef,
+        ending: Option<&Arc<Transaction>>,
+        pass: &mut Pass<'_>,
+    ) {
         let Some(session) = self.sessions.get_mut(reference) else {
             return;
         };
@@ -189,7 +201,8 @@ impl Worker {
         }
         match Message::new(&will_publish(*will), pass.now) {
             Ok(message) => {
-                let mut source = Source::Shared(message.into());
+                let tracked = self.track_will(&message, reference, ending);
+                let mut source = Source::shared(message.into(), tracked);
                 // A full store has been counted; the will is delivered nevertheless.
                 let _ = self.retain(&mut source, pass.now);
                 self.route(&mut source, Some(reference), pass);
@@ -200,10 +213,28 @@ impl Worker {
 
     /// Ends a session: its will is due, its subscriptions and what waited for it are forgotten.
     pub(super) fn end_session(&mut self, reference: SessionRef, pass: &mut Pass<'_>) {
-        self.publish_will(reference, pass);
+        self.end_session_before(reference, None, pass);
+    }
+
+    /// Ends a session, and has what waits for that settled once it is committed; `false` if nothing is
+    /// to be committed.
+    pub(super) fn end_session_before(
+        &mut self,
+        reference: SessionRef,
+        settlement: Option<Settlement>,
+        pass: &mut Pass<'_>,
+    ) -> bool {
+        let transaction = self.begin_end(reference);
+        self.publish_will(reference, transaction.as_ref(), pass);
         let Some(session) = self.sessions.remove(reference) else {
-            return;
+            return false;
         };
+        if let (Some(transaction), Some(settlement)) = (&transaction, settlement) {
+            transaction.settle(self.index, settlement);
+        }
+        if let Some(transaction) = &transaction {
+            self.note_end(transaction, &session);
+        }
         if let Some(at) = session.will_at {
             self.timers.unset(at, Timer::Will(reference));
         }
@@ -221,10 +252,11 @@ impl Worker {
             });
         }
         self.shared.directory.release(&session.client_id);
-        let lost = self.hand_on_all(session, pass);
+        let lost = self.hand_on_all(session, transaction.as_ref(), pass);
         self.counters()
             .dropped(DropCause::SessionEnded, lost as u64);
         self.counters().sessions.sub(1);
+        transaction.is_some()
     }
 
     pub(super) fn on_connection_timer(&mut self, slot: usize, pass: &mut Pass<'_>) {
@@ -277,7 +309,7 @@ impl Worker {
 }
 
 /// The PUBLISH that a will becomes.
-fn will_publish(will: Will) -> Publish {
+pub(crate) fn will_publish(will: Will) -> Publish {
     let properties = will.properties;
     Publish {
         dup: false,

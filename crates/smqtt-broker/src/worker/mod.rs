@@ -9,6 +9,7 @@ mod accept;
 mod connect;
 mod deliver;
 mod drain;
+mod durable;
 mod ending;
 mod inspect;
 mod memory;
@@ -42,12 +43,16 @@ use crate::counters::{Counters, DropCause, LogLimit};
 use crate::current::Current;
 use crate::memory::{Account, Pressure};
 use crate::peer::Peer;
+use crate::restore::Restored;
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
 use crate::socket::Acceptor;
+use crate::store::{Op, Settles};
 use crate::targets::TargetCache;
 use crate::trie::Trie;
 use timers::{Timer, Timers};
+
+pub(crate) use ending::will_publish;
 
 /// One worker's state.
 pub(crate) struct Worker {
@@ -99,6 +104,11 @@ pub(crate) struct Worker {
     quiesced: Option<std::sync::mpsc::Sender<()>>,
     /// The last mail has come.
     stopped: bool,
+    /// How many connections it has had.
+    serial: u64,
+    /// Changes for the store, and what waits for them, of the connection that is being read.
+    noted: Vec<Op>,
+    noted_settles: Settles,
 }
 
 /// Mail collected for one worker.
@@ -142,7 +152,7 @@ impl<'a> Pass<'a> {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>) -> Self {
+    fn new(index: usize, shared: Arc<Shared>, restored: Restored) -> Self {
         let current = shared.current();
         let sys = current.config.sys.interval_seconds;
         let mut worker = Worker {
@@ -179,8 +189,12 @@ impl Worker {
             stopping: false,
             quiesced: None,
             stopped: false,
+            serial: 0,
+            noted: Vec::new(),
+            noted_settles: Settles::new(),
             shared,
         };
+        worker.take_restored(restored);
         worker.timers.set(Instant::now(), Timer::Tick);
         if index == 0 && sys > 0 {
             worker.set_sys_timer(Instant::now() + Duration::from_secs(1));
@@ -196,7 +210,9 @@ impl Worker {
     }
 
     /// Gives a connection a place. The caller spawns its task.
-    fn insert(&mut self, connection: Connection) -> usize {
+    fn insert(&mut self, mut connection: Connection) -> usize {
+        self.serial += 1;
+        connection.serial = self.serial;
         self.counters().connections.add(1);
         self.counters().listeners[connection.listener.index]
             .connections
@@ -271,7 +287,16 @@ impl Worker {
     fn on_retained_expiry(&mut self, pass: &mut Pass<'_>) {
         let next = {
             let mut retained = pass.shared.retained.write();
-            let expired = retained.remove_expired(pass.now);
+            let store = pass.shared.store.as_ref();
+            let expired = retained.take_expired(pass.now, |message| {
+                if let Some(store) = store {
+                    let topic = message.topic().detach();
+                    store.note(Op::Retained {
+                        topic,
+                        message: None,
+                    });
+                }
+            });
             self.counters()
                 .dropped(crate::counters::DropCause::Expired, expired as u64);
             retained.next_expiry()
@@ -285,12 +310,30 @@ impl Worker {
     /// Handles one piece of mail; a connection that came with it is returned for its task.
     fn on_mail(&mut self, mail: Mail, pass: &mut Pass<'_>) -> Option<usize> {
         match mail {
-            Mail::Publish { message, targets } => {
-                self.deliver_all(&targets, &mut deliver::Source::Shared(message), pass);
+            Mail::Publish {
+                message,
+                targets,
+                tracked,
+            } => {
+                let mut source = deliver::Source::shared(message, tracked);
+                self.deliver_all(&targets, &mut source, pass);
                 None
             }
-            Mail::Shared { message, target } => {
-                self.deliver_shared(target, &mut deliver::Source::Shared(message), pass);
+            Mail::Shared {
+                message,
+                target,
+                tracked,
+            } => {
+                let mut source = deliver::Source::shared(message, tracked);
+                self.deliver_shared(target, &mut source, pass);
+                None
+            }
+            Mail::Settled(settlements) => {
+                self.on_settled(settlements, pass);
+                None
+            }
+            Mail::Loaded(load, messages) => {
+                self.on_loaded(load, messages);
                 None
             }
             Mail::HandOver(handed) => self.take_over(*handed, pass),
@@ -371,9 +414,17 @@ type Handle = Rc<RefCell<Worker>>;
 pub(crate) async fn run(
     index: usize,
     shared: Arc<Shared>,
+    restored: Restored,
     listeners: Vec<(Acceptor, Arc<ListenerState>)>,
 ) -> bool {
-    let worker: Handle = Rc::new(RefCell::new(Worker::new(index, shared.clone())));
+    let worker: Handle = Rc::new(RefCell::new(Worker::new(index, shared.clone(), restored)));
+    {
+        let mut worker = worker.borrow_mut();
+        if worker.sessions.places() > 0 {
+            let mut pass = Pass::new(&shared);
+            worker.judge_again(&mut pass);
+        }
+    }
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|(listener, state)| {

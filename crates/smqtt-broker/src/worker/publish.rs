@@ -11,6 +11,7 @@ use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::counters::DropCause;
 use crate::memory::Pressure;
+use crate::store::Op;
 
 /// The topics that the broker itself publishes to.
 pub(super) const SYS_PREFIX: &str = "$SYS/";
@@ -22,7 +23,9 @@ impl Worker {
             return;
         }
         self.counters().publish_received.add(1);
-        if self.refuses_for_memory(slot, publish, pass) {
+        if self.refuses_for_memory(slot, publish, pass)
+            || self.refuses_for_store(slot, publish, pass)
+        {
             return;
         }
         let publisher = self.connections[slot].session;
@@ -35,12 +38,15 @@ impl Worker {
         {
             return;
         }
+        let mut transaction = None;
         let reason = match refusal {
             Some(reason) => reason,
             None => match Message::new(publish, pass.now) {
                 Err(_) => ReasonCode::UnspecifiedError,
                 Ok(message) => {
-                    let mut source = Source::Read(Box::new(message));
+                    let tracked = self.track(&message);
+                    transaction = tracked.as_ref().map(|tracked| tracked.transaction.clone());
+                    let mut source = Source::read(message, tracked);
                     match self.retain(&mut source, pass.now) {
                         // Refused as a whole, so that the client knows; MQTT 3.1.1 could not say so.
                         Err(reason) if self.is_v5(slot) && publish.packet_id.is_some() => reason,
@@ -50,14 +56,17 @@ impl Worker {
                 }
             },
         };
-        if let Some(packet_id) = publish.packet_id {
-            self.acknowledge(slot, packet_id, reason);
-        } else if reason.is_error() {
-            self.counters().publish_refused.add(1);
+        match (publish.packet_id, transaction) {
+            (Some(packet_id), Some(transaction)) if !reason.is_error() => {
+                self.acknowledge_after(transaction, slot, packet_id, publish, reason);
+            }
+            (Some(packet_id), _) => self.acknowledge(slot, packet_id, reason),
+            (None, _) if reason.is_error() => self.counters().publish_refused.add(1),
+            (None, _) => {}
         }
     }
 
-    fn acknowledge(&mut self, slot: usize, packet_id: PacketId, reason: ReasonCode) {
+    pub(super) fn acknowledge(&mut self, slot: usize, packet_id: PacketId, reason: ReasonCode) {
         let v5 = self.is_v5(slot);
         let protocol = &mut self.connections[slot].protocol;
         if reason.is_error() {
@@ -72,7 +81,7 @@ impl Worker {
         }
     }
 
-    fn is_v5(&self, slot: usize) -> bool {
+    pub(super) fn is_v5(&self, slot: usize) -> bool {
         self.connections[slot].protocol.version() == Some(ProtocolVersion::V5)
     }
 
@@ -96,11 +105,21 @@ impl Worker {
         if !message.retain() {
             return Ok(());
         }
+        let store = self
+            .shared
+            .store
+            .as_ref()
+            .filter(|_| !message.topic().as_str().starts_with(SYS_PREFIX));
         if message.payload().is_empty() {
-            self.shared
-                .retained
-                .write()
-                .remove(message.topic().as_str());
+            let mut retained = self.shared.retained.write();
+            let removed = retained.remove(message.topic().as_str());
+            // Under the lock, so that the store sees changes in the order in which they were made.
+            if let Some(store) = store.filter(|_| removed) {
+                store.note(Op::Retained {
+                    topic: message.topic().detach(),
+                    message: None,
+                });
+            }
             return Ok(());
         }
         if self.pressure >= Pressure::High
@@ -109,9 +128,20 @@ impl Worker {
             self.counters().dropped(DropCause::Memory, 1);
             return Err(ReasonCode::QuotaExceeded);
         }
+        let store = store.cloned();
         let shared: Arc<Message> = source.share().clone();
         let expires = shared.expires_at();
-        let stored = self.shared.retained.write().insert(shared);
+        let stored = {
+            let mut retained = self.shared.retained.write();
+            let stored = retained.insert(shared.clone());
+            if let Some(store) = store.filter(|_| stored.is_ok()) {
+                store.note(Op::Retained {
+                    topic: shared.topic().clone(),
+                    message: Some(shared),
+                });
+            }
+            stored
+        };
         if stored.is_err() {
             self.counters().dropped(DropCause::RetainedFull, 1);
             if let Some(suppressed) = self.log_limit.admit(DropCause::RetainedFull.code(), now) {

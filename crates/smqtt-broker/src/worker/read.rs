@@ -192,13 +192,18 @@ impl Worker {
                 Event::Subscribe(subscribe) => self.on_subscribe(slot, subscribe, pass),
                 Event::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, &unsubscribe, pass),
                 // The window has opened, or something was answered: the flush takes what waits.
-                Event::Acknowledged { packet_id, .. } => self.forget_share(slot, packet_id),
-                Event::Received { .. } | Event::Released { .. } => {}
+                Event::Acknowledged { packet_id, .. } => {
+                    self.forget_share(slot, packet_id);
+                    self.note_acknowledged(slot, packet_id);
+                }
+                Event::Received { packet_id } => self.note_received(slot, packet_id),
+                Event::Released { packet_id } => self.note_released(slot, packet_id),
                 // CONNECTs with an authentication method are rejected, so none can follow.
                 Event::Auth(_) => {}
                 Event::Closed(closed) => self.on_closed(slot, &closed, pass),
             }
         }
+        self.post_noted(slot);
         // A PINGREQ is answered without an event.
         if any || !self.connections[slot].protocol.outbox().is_empty() {
             self.touch(slot);

@@ -30,7 +30,7 @@ impl Worker {
     }
 
     /// Ends every session, and its connection with it, whose client would not be admitted any more.
-    fn judge_again(&mut self, pass: &mut Pass<'_>) {
+    pub(super) fn judge_again(&mut self, pass: &mut Pass<'_>) {
         let refused: Vec<_> = self
             .sessions
             .iter()

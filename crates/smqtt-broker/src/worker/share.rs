@@ -14,10 +14,11 @@ use super::deliver::{MAIL_OVERHEAD, Source};
 use super::write::count;
 use super::{Pass, Worker};
 use crate::counters::DropCause;
-use crate::queue::Outbound;
+use crate::queue::{Outbound, Place};
 use crate::session::{Session, SessionRef};
 use crate::share::{Group, Shares};
 use crate::shared::{Mail, SharedTarget, Target};
+use crate::store::Transaction;
 use crate::targets::combine;
 
 /// How often a message is passed on at most; then who has it keeps it.
@@ -60,7 +61,13 @@ impl Worker {
         } else {
             let message = source.share().clone();
             let bytes = message.size() + MAIL_OVERHEAD;
-            self.post(worker, Mail::Shared { message, target }, bytes);
+            let tracked = source.tracked.clone();
+            let mail = Mail::Shared {
+                message,
+                target,
+                tracked,
+            };
+            self.post(worker, mail, bytes);
         }
         true
     }
@@ -92,7 +99,10 @@ impl Worker {
         let config = &self.current.config;
         let (room, queue_qos0) = (config.limits.write_buffer_bytes, config.session.queue_qos0);
         let mut fits = !state.queue.is_full(message.size(), &config.session);
-        if let Some(slot) = state.connection {
+        let kept = delivery.qos > QoS::AtMostOnce && state.durable.is_some();
+        if kept {
+            fits |= state.connection.is_some() && state.queue.is_empty();
+        } else if let Some(slot) = state.connection {
             let connection = &mut *self.connections[slot];
             let protocol = &mut connection.protocol;
             let clear = match delivery.qos {
@@ -136,10 +146,15 @@ impl Worker {
             // At most once: not for who is away.
             return;
         }
+        if kept {
+            self.keep(session, source, delivery, Some(group));
+            return;
+        }
         let outbound = Outbound {
-            message: source.share().clone(),
+            message: Some(source.share().clone()),
             delivery,
             group: Some(group),
+            place: None,
         };
         self.enqueue(session, outbound);
     }
@@ -173,30 +188,55 @@ impl Worker {
                 .group(group)
                 .is_some_and(|group| group.has_ready_beside(session))
         };
-        for (message, group) in state.queue.take_shared(ready) {
-            if !self.pass_on(&group, &mut Source::Shared(message), session, 0, pass) {
+        for outbound in state.queue.take_shared(ready) {
+            let (Some(message), Some(group)) = (outbound.message, outbound.group) else {
+                continue;
+            };
+            let tracked = self.track_again(&message, outbound.place.as_ref(), None);
+            if let (Some(tracked), Some(place)) = (&tracked, outbound.place) {
+                self.give_up_in(&tracked.transaction, session, place);
+            }
+            let mut source = Source::shared(message, tracked);
+            if !self.pass_on(&group, &mut source, session, 0, pass) {
                 self.counters().dropped(DropCause::SessionEnded, 1);
             }
         }
     }
 
-    /// Gives what a session that has ended still had to do to the other members of its groups.
-    /// Returns how many messages found nobody.
-    pub(super) fn hand_on_all(&mut self, mut ended: Session, pass: &mut Pass<'_>) -> usize {
+    /// Gives what a session that has ended still had to do to the other members of its groups, in this
+    /// transaction. Returns how many messages found nobody.
+    pub(super) fn hand_on_all(
+        &mut self,
+        mut ended: Session,
+        transaction: Option<&Arc<Transaction>>,
+        pass: &mut Pass<'_>,
+    ) -> usize {
         let waiting = ended.queue.len() + ended.in_flight.in_flight();
-        let mut owed: Vec<(Arc<Message>, Arc<TopicFilter>)> = Vec::new();
+        let mut owed: Vec<(Arc<Message>, Arc<TopicFilter>, Option<Place>)> = Vec::new();
         if !ended.shares.is_empty() {
             for (id, state) in ended.in_flight.outgoing() {
                 if let InFlight::Published { message, .. } = state
                     && let Some(group) = ended.shares.remove(&id)
                 {
-                    owed.push((message, group));
+                    let sent = ended.durable.as_ref().and_then(|own| own.sent.get(&id));
+                    let place = sent.and_then(|(number, kept)| {
+                        Some(Place {
+                            number: *number,
+                            kept: kept.clone()?,
+                        })
+                    });
+                    owed.push((message, group, place));
                 }
             }
         }
-        owed.extend(ended.queue.take_shared(|_| true));
-        let found = owed.into_iter().filter(|(message, group)| {
-            let mut source = Source::Shared(message.clone());
+        for outbound in ended.queue.take_shared(|_| true) {
+            if let (Some(message), Some(group)) = (outbound.message, outbound.group) {
+                owed.push((message, group, outbound.place));
+            }
+        }
+        let found = owed.into_iter().filter(|(message, group, place)| {
+            let tracked = self.track_again(message, place.as_ref(), transaction);
+            let mut source = Source::shared(message.clone(), tracked);
             self.pass_on(group, &mut source, ended.reference, 0, pass)
         });
         waiting - found.count()

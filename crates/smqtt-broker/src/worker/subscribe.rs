@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use smqtt_proto::ReasonCode;
+use smallvec::smallvec;
 use smqtt_proto::packet::{
     AckProperties, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
 };
+use smqtt_proto::{ReasonCode, TopicFilter};
 
 use super::rules::may_subscribe;
 use super::{Pass, Worker};
 use crate::memory::Pressure;
 use crate::session::{RetainedCursor, Session};
 use crate::share::Presence;
+use crate::store::{Op, Settlement, Store};
 use crate::subscription::Subscription;
 
 impl Worker {
@@ -43,9 +45,10 @@ impl Worker {
                 ReasonCode::NotAuthorized
             } else if filter.levels().count() > limits.limits.topic_levels {
                 ReasonCode::TopicFilterInvalid
-            } else if !known
-                && (session.subscriptions.len() >= limits.session.subscriptions
-                    || self.pressure >= Pressure::Critical)
+            } else if cannot_store(session, &filter, self.shared.store.as_deref())
+                || (!known
+                    && (session.subscriptions.len() >= limits.session.subscriptions
+                        || self.pressure >= Pressure::Critical))
             {
                 ReasonCode::QuotaExceeded
             } else {
@@ -86,7 +89,15 @@ impl Worker {
                 }
             });
         }
+        let mut ops = Vec::new();
         for (filter, subscription, send_retained) in granted {
+            if let Some(durable) = &session.durable {
+                ops.push(Op::Subscribed {
+                    id: durable.id,
+                    filter: filter.clone(),
+                    subscription,
+                });
+            }
             // A subscription that is replaced starts over.
             session.retained.retain(|cursor| cursor.filter != filter);
             if send_retained {
@@ -97,12 +108,19 @@ impl Worker {
                 });
             }
         }
-        let properties = AckProperties::default();
-        connection.protocol.suback(SubAck {
+        let suback = SubAck {
             packet_id: subscribe.packet_id,
-            properties,
+            properties: AckProperties::default(),
             reasons,
-        });
+        };
+        let this = connection.reference(slot);
+        match (&self.shared.store, &mut session.durable) {
+            (Some(store), Some(durable)) => {
+                let settle = Settlement::SubAck(this, Box::new(suback));
+                durable.posted = store.post(ops, smallvec![(self.index, settle)]);
+            }
+            _ => connection.protocol.suback(suback),
+        }
     }
 
     pub(super) fn on_unsubscribe(
@@ -118,25 +136,47 @@ impl Worker {
         else {
             return;
         };
+        let mut ops = Vec::new();
+        let durable = session.durable.as_ref().map(|durable| durable.id);
         let reasons = pass.change_trie(|trie| {
-            let remove = |filter: &smqtt_proto::TopicFilter| {
+            let mut remove = |filter: &smqtt_proto::TopicFilter| {
                 session.retained.retain(|cursor| cursor.filter != *filter);
                 if session.subscriptions.remove(filter).is_none() {
                     return ReasonCode::NoSubscriptionExisted;
                 }
                 self.shared.counters[self.index].subscriptions.sub(1);
                 trie.remove(filter, session.reference);
+                if let Some(id) = durable {
+                    let filter = filter.detach();
+                    ops.push(Op::Unsubscribed { id, filter });
+                }
                 ReasonCode::Success
             };
-            unsubscribe.filters.iter().map(remove).collect()
+            unsubscribe.filters.iter().map(&mut remove).collect()
         });
-        let properties = AckProperties::default();
-        connection.protocol.unsuback(UnsubAck {
+        let unsuback = UnsubAck {
             packet_id: unsubscribe.packet_id,
-            properties,
+            properties: AckProperties::default(),
             reasons,
-        });
+        };
+        let this = connection.reference(slot);
+        match (&self.shared.store, &mut session.durable) {
+            (Some(store), Some(durable)) => {
+                let settle = Settlement::UnsubAck(this, Box::new(unsuback));
+                durable.posted = store.post(ops, smallvec![(self.index, settle)]);
+            }
+            _ => connection.protocol.unsuback(unsuback),
+        }
     }
+}
+
+/// A key of the store is at most 65,535 bytes long, the session's number included.
+const MAX_STORED_FILTER: usize = 65_535 - 8;
+
+/// Whether a subscription would have to be stored and cannot be.
+fn cannot_store(session: &Session, filter: &TopicFilter, store: Option<&Store>) -> bool {
+    session.durable.is_some()
+        && (filter.as_str().len() > MAX_STORED_FILTER || store.is_some_and(Store::refuses))
 }
 
 /// What groups know of a session that has just subscribed.

@@ -96,7 +96,7 @@ impl Worker {
             let mut publish = Publish::new(name, value.clone());
             publish.retain = true;
             if let Ok(message) = Message::new(&publish, pass.now) {
-                let mut source = Source::Shared(message.into());
+                let mut source = Source::shared(message.into(), None);
                 let _ = self.retain(&mut source, pass.now);
                 self.route(&mut source, None, pass);
                 self.sys_published.insert(topic, value);

@@ -2,11 +2,15 @@
 
 use smqtt_proto::{Delivery, PublishError, QoS};
 
+use super::durable::KeptPump;
 use super::share::{note_presence, note_sent};
 use super::{Pass, Worker};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, DropCause, Losses};
 use crate::session::Session;
+
+/// Retained messages for a persistent session wait in its queue, so many at a time.
+const RETAINED_AHEAD: usize = 64;
 
 /// Times that one connection's output is refilled and written in a row before others have their
 /// turn.
@@ -69,13 +73,10 @@ impl Worker {
                 .session
                 .and_then(|session| self.sessions.get_mut(session))
             {
-                pump(
-                    session,
-                    connection,
-                    room,
-                    pass,
-                    &self.shared.counters[self.index],
-                );
+                let counters = &self.shared.counters[self.index];
+                let mut kept = KeptPump::new(pass.shared, self.index, connection.reference(slot));
+                pump(session, connection, room, pass, counters, &mut kept);
+                kept.post(session);
                 if session.presence.is_some() {
                     let limits = &self.current.config.session;
                     note_presence(session, session.queue.is_full(0, limits));
@@ -135,27 +136,44 @@ fn pump(
     room: usize,
     pass: &Pass<'_>,
     counters: &Counters,
+    kept: &mut KeptPump<'_>,
 ) {
-    let protocol = &mut connection.protocol;
-    while protocol.is_open() && protocol.outbox().len() < room {
+    loop {
+        let protocol = &mut connection.protocol;
+        if !protocol.is_open() || protocol.outbox().len() >= room {
+            break;
+        }
         let Some(next) = session.queue.front() else {
             break;
         };
         if next.delivery.qos != QoS::AtMostOnce && protocol.room() == 0 {
             break;
         }
+        if next.place.is_some() && !kept.may_send(session, pass.now) {
+            break;
+        }
         let Some(outbound) = session.queue.pop() else {
             break;
         };
+        if outbound.place.is_some() {
+            kept.send(session, connection, outbound, pass.now, counters);
+            continue;
+        }
+        let Some(message) = &outbound.message else {
+            continue;
+        };
         let qos = outbound.delivery.qos;
-        let result = protocol.publish(pass.now, &outbound.message, outbound.delivery);
+        let result = protocol.publish(pass.now, message, outbound.delivery);
         if let (Some(group), Ok(Some(id))) = (&outbound.group, &result) {
             note_sent(&mut connection.shares, *id, qos, group);
         }
         count(result, counters, &mut session.losses);
     }
-    if !session.retained.is_empty() && protocol.is_open() && protocol.outbox().len() < room {
-        pump_retained(session, connection, room, pass, counters);
+    if !session.retained.is_empty()
+        && connection.protocol.is_open()
+        && connection.protocol.outbox().len() < room
+    {
+        pump_retained(session, connection, room, pass, counters, kept);
     }
 }
 
@@ -166,6 +184,7 @@ fn pump_retained(
     room: usize,
     pass: &Pass<'_>,
     counters: &Counters,
+    kept: &mut KeptPump<'_>,
 ) {
     let protocol = &mut connection.protocol;
     let retained = pass.shared.retained.read();
@@ -182,6 +201,14 @@ fn pump_retained(
         delivery
             .subscription_ids
             .extend(cursor.subscription.identifier());
+        if delivery.qos != QoS::AtMostOnce && session.durable.is_some() {
+            if session.queue.len() >= RETAINED_AHEAD {
+                return;
+            }
+            cursor.after = Some(message.topic().clone());
+            kept.queue(session, message, delivery);
+            continue;
+        }
         if delivery.qos != QoS::AtMostOnce && protocol.room() == 0 {
             return;
         }

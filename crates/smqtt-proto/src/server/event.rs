@@ -24,12 +24,14 @@ pub enum Event {
         /// How it went.
         reason: ReasonCode,
     },
-    /// The client has a QoS 2 message (PUBREC): it must never be sent again. PUBREL is on its way.
+    /// The client has a QoS 2 message (PUBREC): it must never be sent again. PUBREL is on its way, or, where answers are
+    /// held, waits for [`release`](super::Connection::release).
     Received {
         /// What [`publish`](super::Connection::publish) returned.
         packet_id: PacketId,
     },
-    /// The client has let go of a QoS 2 message that it published (PUBREL): its identifier is free again.
+    /// The client has let go of a QoS 2 message that it published (PUBREL): its identifier is free again, or, where
+    /// answers are held, is so with [`complete`](super::Connection::complete).
     Released {
         /// The identifier of the PUBLISH.
         packet_id: PacketId,

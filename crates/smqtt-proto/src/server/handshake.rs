@@ -104,7 +104,7 @@ impl Connection {
         if let Some(seconds) = properties.session_expiry_interval {
             self.terms.session_expiry = seconds;
         }
-        let properties = self.complete(properties);
+        let properties = self.complete_properties(properties);
         let reason = ReasonCode::Success;
         let mut connack = ConnAck {
             session_present,
@@ -138,7 +138,7 @@ impl Connection {
     }
 
     /// Sets what follows from the configuration and from the CONNECT.
-    fn complete(&self, mut p: ConnAckProperties) -> ConnAckProperties {
+    fn complete_properties(&self, mut p: ConnAckProperties) -> ConnAckProperties {
         let config = &self.config;
         // Absent where the default says the same.
         let unavailable = |available: bool| if available { None } else { Some(false) };

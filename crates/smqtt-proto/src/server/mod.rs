@@ -309,6 +309,55 @@ impl Connection {
         }
     }
 
+    /// Has PUBREL and PUBCOMP wait for [`release`](Connection::release) and [`complete`](Connection::complete): for an
+    /// owner that answers to a disk. For the rest of the connection, from before [`accept`](Connection::accept).
+    ///
+    /// [`Event::Received`] and [`Event::Released`] may come more than once for the same identifier then.
+    pub fn hold_answers(&mut self) {
+        self.flow.held = true;
+    }
+
+    /// Gives a QoS 1 or 2 delivery its packet identifier and makes it part of the session; sends nothing before
+    /// [`send_prepared`](Connection::send_prepared). On a later connection of the session it is sent in any case.
+    ///
+    /// # Errors
+    /// As [`publish`](Connection::publish).
+    pub fn prepare(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        delivery: Delivery,
+    ) -> Result<PacketId, PublishError> {
+        if self.state != State::Open {
+            return Err(PublishError::NotOpen);
+        }
+        self.flow.prepare(message, delivery, now)
+    }
+
+    /// Sends what was prepared on this connection.
+    pub fn send_prepared(&mut self, now: Instant, packet_id: PacketId) {
+        if self.state == State::Open {
+            self.flow.send_prepared(packet_id, now);
+        }
+    }
+
+    /// Answers an [`Event::Received`] with PUBREL, where answers are [held](Connection::hold_answers).
+    pub fn release(&mut self, packet_id: PacketId) {
+        if self.state == State::Open {
+            self.flow.release(packet_id);
+        }
+    }
+
+    /// Answers an [`Event::Released`] with PUBCOMP, where answers are [held](Connection::hold_answers): from here on
+    /// the identifier is free for the client's next message.
+    pub fn complete(&mut self, packet_id: PacketId) {
+        if self.state == State::Open {
+            self.flow.complete_release(packet_id);
+        } else {
+            self.flow.session.incoming.end(packet_id);
+        }
+    }
+
     /// Answers an [`Event::Subscribe`]. Text for people is left out if the client does not want it
     /// (`[MQTT-3.1.2-29]`) or the packet would be too large (`[MQTT-3.9.2-1]`, `[MQTT-3.9.2-2]`).
     pub fn suback(&mut self, mut suback: SubAck) {
