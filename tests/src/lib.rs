@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fleet;
+pub mod gateway;
 pub mod mosquitto;
 pub mod programs;
 pub mod relay;

@@ -19,7 +19,12 @@ pub fn command(name: &str) -> Command {
     Command::new(installed(name))
 }
 
-fn installed(name: &str) -> PathBuf {
+/// Where a program of the packages is.
+///
+/// # Panics
+/// If it is not installed.
+#[must_use]
+pub fn installed(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is not installed; scripts/test.sh installs it"))
 }
 

@@ -4,7 +4,7 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
-use crate::{enroll, exit, identity, inspect, key, policy, publish, subscribe};
+use crate::{enroll, exit, gateway, identity, inspect, key, policy, publish, subscribe};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -45,9 +45,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The log filter, if logging was asked for.
+    /// The log filter, if logging was asked for or the command is a service.
     pub(crate) fn log_filter(&self) -> Option<&str> {
-        self.log.as_deref()
+        let default = match self.command {
+            Command::Gateway(_) => Some(gateway::LOG),
+            _ => None,
+        };
+        self.log.as_deref().or(default)
     }
 }
 
@@ -62,6 +66,8 @@ pub(crate) enum Command {
     /// Subscribe, verify and open messages
     #[command(visible_alias = "subscribe")]
     Sub(subscribe::Options),
+    /// Seal and open for unchanged MQTT programs, at a local listener
+    Gateway(gateway::Options),
     /// Check policies without any network
     #[command(subcommand)]
     Policy(policy::Command),

@@ -10,6 +10,7 @@ mod console;
 mod enroll;
 mod exit;
 mod failure;
+mod gateway;
 mod identity;
 mod inspect;
 mod interrupt;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Enroll(options) => on_runtime(enroll::run(options)),
         Command::Pub(options) => on_runtime(publish::run(options)),
         Command::Sub(options) => on_runtime(subscribe::run(options)),
+        Command::Gateway(options) => on_runtime(gateway::run(options)),
         Command::Policy(command) => policy::run(&command),
         Command::Identity(command) => identity::run(&command),
         Command::Key(command) => key::run(&command),

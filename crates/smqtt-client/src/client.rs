@@ -82,22 +82,36 @@ impl Client {
     /// [`Error::DamagedIdentity`] if the identity's attribute key is of no epoch, [`Error::Seal`] for
     /// options out of their range.
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
-        let PublisherOptions { policy, config } = options.into();
+        let options = options.into();
+        let delivery = options.config.delivery;
+        Ok(Publisher::new(
+            self.0.commands.clone(),
+            self.0.ended.clone(),
+            self.sealer(options)?,
+            delivery,
+        ))
+    }
+
+    pub(crate) fn sealer(&self, options: PublisherOptions) -> Result<Sealer, Error> {
+        let PublisherOptions { policy, config } = options;
         let keys = &self.0.keys;
         let epoch = keys
             .attribute_key
             .epoch()
             .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
         let signer: Arc<dyn Signer> = Arc::clone(&self.0.identity) as _;
-        let delivery = config.delivery;
-        let sealer = Sealer::new(signer, keys.parameters.clone(), policy, epoch, config)
-            .map_err(Error::Seal)?;
-        Ok(Publisher::new(
-            self.0.commands.clone(),
-            self.0.ended.clone(),
-            sealer,
-            delivery,
-        ))
+        Sealer::new(signer, keys.parameters.clone(), policy, epoch, config).map_err(Error::Seal)
+    }
+
+    pub(crate) fn opener(&self, config: OpenerConfig) -> Result<Opener, Error> {
+        let keys = &self.0.keys;
+        Opener::new(
+            self.0.identity.trust_anchor().clone(),
+            keys.parameters.clone(),
+            keys.another_attribute_key(&self.0.identity)?,
+            config,
+        )
+        .map_err(Error::Open)
     }
 
     /// Subscribes to filters, and to the key frames for them first. Returns when the broker has
@@ -134,14 +148,7 @@ impl Client {
             .iter()
             .map(announcements)
             .collect::<Result<Vec<_>, _>>()?;
-        let keys = &self.0.keys;
-        let opener = Opener::new(
-            self.0.identity.trust_anchor().clone(),
-            keys.parameters.clone(),
-            keys.another_attribute_key(&self.0.identity)?,
-            config,
-        )
-        .map_err(Error::Open)?;
+        let opener = self.opener(config)?;
         let inbox = self.request(frames, filters, qos).await?;
         Ok(Subscriber::new(inbox, opener))
     }
@@ -189,6 +196,18 @@ impl Client {
                 Err(Error::ConnectionLost(loss))
             }
         }
+    }
+
+    /// The way to the connection task.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
+        self.0.commands.clone()
+    }
+
+    /// Why the connection has ended, once it has.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn ended(&self) -> Ended {
+        self.0.ended.clone()
     }
 
     async fn request(

@@ -5,7 +5,7 @@
 //! turn it handles everything that was read, sends everything that is to be sent, and writes the lot
 //! at once.
 
-mod link;
+pub(crate) mod link;
 mod outgoing;
 mod subscriptions;
 
@@ -346,7 +346,7 @@ impl Connection {
         };
         let open = !self.outgoing.is_settled();
         let limit = self.dialler.timeouts.close;
-        match tokio::time::timeout(limit, link.close()).await {
+        match tokio::time::timeout(limit, link.close(Some(0))).await {
             // The broker may close first: everything is settled.
             Ok(_) if !open => Ok(()),
             Ok(_) => Err(Loss::new("messages were not acknowledged in time")),
@@ -412,14 +412,14 @@ fn outcome(reason: ReasonCode) -> Outcome {
     }
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
 
-fn dialler(options: &Options) -> Result<Dialler, Error> {
+pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     let address = options.checked_broker()?.clone();
     let tls = smqtt_pki::tls::client_config(&options.identity, &[smqtt_pki::tls::ALPN_MQTT])
         .map_err(Error::Identity)?;

@@ -279,7 +279,7 @@ impl fmt::Debug for Loss {
 }
 
 /// The operating system's words for an error, without its number.
-fn in_words(error: &io::Error) -> String {
+pub(crate) fn in_words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(end) => text[..end].to_lowercase(),

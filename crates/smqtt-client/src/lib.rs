@@ -59,6 +59,8 @@ mod connection;
 mod enrol;
 mod error;
 mod event;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod inbox;
 mod keys;
 mod ledger;

@@ -356,7 +356,7 @@ impl Drop for Publisher {
     }
 }
 
-fn announcement_topic(text: &str) -> Result<TopicName, Error> {
+pub(crate) fn announcement_topic(text: &str) -> Result<TopicName, Error> {
     TopicName::new(text).map_err(|error| Error::Topic {
         topic: text.to_owned(),
         reason: error.to_string(),
@@ -387,7 +387,7 @@ fn publish(
     }
 }
 
-fn announce(announcement: &Announcement) -> Result<Publish, Error> {
+pub(crate) fn announce(announcement: &Announcement) -> Result<Publish, Error> {
     Ok(Publish {
         dup: false,
         qos: QoS::AtLeastOnce,

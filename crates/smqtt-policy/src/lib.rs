@@ -61,6 +61,7 @@ pub use epoch::Epoch;
 pub use error::Error;
 pub use explain::{Explanation, Met, Missing};
 pub use formula::Formula;
+pub use nearest::nearest;
 pub use parse_error::ParseError;
 pub use policy::Policy;
 pub use scale::Scale;

@@ -9,7 +9,7 @@ const LISTED: usize = 8;
 const COMPARED: usize = 128;
 
 /// A sentence that names the nearest of `known`, or what there is.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let wanted: Vec<char> = wanted.to_lowercase().chars().take(COMPARED).collect();
     let tolerance = (wanted.len() / 3).max(1);
     let mut near: Vec<(usize, &str)> = known

@@ -27,33 +27,34 @@ const SLICES: usize = 32;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection on which the broker has said yes.
-pub(super) struct Link {
+pub(crate) struct Link {
     transport: Transport,
-    pub(super) mqtt: client::Connection,
+    pub(crate) mqtt: client::Connection,
     input: BytesMut,
     /// Bytes were handed to the transport that it may still buffer.
     unflushed: bool,
 }
 
 /// What it takes to make a link, again and again.
-pub(super) struct Dialler {
-    pub(super) address: BrokerAddress,
-    pub(super) tls: Arc<rustls::ClientConfig>,
-    pub(super) timeouts: Timeouts,
-    pub(super) mqtt: client::Options,
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    pub(crate) address: BrokerAddress,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) mqtt: client::Options,
 }
 
 /// A new link and what the broker said.
-pub(super) struct Opened {
-    pub(super) link: Link,
-    pub(super) connack: Box<ConnAck>,
+pub(crate) struct Opened {
+    pub(crate) link: Link,
+    pub(crate) connack: Box<ConnAck>,
     /// What was in flight and is forgotten by the broker.
-    pub(super) forgotten: Vec<(PacketId, InFlight)>,
+    pub(crate) forgotten: Vec<(PacketId, InFlight)>,
 }
 
 impl Dialler {
     /// Makes a connection that goes on with `session`. On failure the session is left as it was.
-    pub(super) async fn dial(&self, session: &mut Session) -> Result<Opened, Error> {
+    pub(crate) async fn dial(&self, session: &mut Session) -> Result<Opened, Error> {
         let peer = self.address.to_string();
         let transport = Transport::connect(&self.address, &self.tls, &self.timeouts).await?;
         let mqtt =
@@ -110,7 +111,7 @@ impl Link {
 
     /// Writes what is waiting and, if `read`, reads what is there; resolves when either moved
     /// something. May be dropped at any time.
-    pub(super) async fn progress(&mut self, read: bool) -> io::Result<Moved> {
+    pub(crate) async fn progress(&mut self, read: bool) -> io::Result<Moved> {
         poll_fn(|cx| self.poll_progress(cx, read)).await
     }
 
@@ -156,14 +157,15 @@ impl Link {
     }
 
     /// Whether everything that was said has left for the socket.
-    pub(super) fn is_flushed(&mut self) -> bool {
+    pub(crate) fn is_flushed(&mut self) -> bool {
         !self.unflushed && self.mqtt.outbox().is_empty()
     }
 
-    /// Says DISCONNECT, gives up the session, and closes the stream.
-    pub(super) async fn close(mut self) -> io::Result<()> {
+    /// Says DISCONNECT and closes the stream. The session lives on for so many seconds, or for as long as
+    /// the CONNECT said. MQTT 3.1.1 can say it in the CONNECT only.
+    pub(crate) async fn close(mut self, session_expiry: Option<u32>) -> io::Result<()> {
         let properties = DisconnectProperties {
-            session_expiry_interval: Some(0),
+            session_expiry_interval: session_expiry,
             ..DisconnectProperties::default()
         };
         self.mqtt.disconnect(ReasonCode::Success, properties);
@@ -184,7 +186,7 @@ impl Link {
     }
 
     /// Writes the last words of a connection that is over, as far as the socket takes them at once.
-    pub(super) async fn say_last_words(&mut self) {
+    pub(crate) async fn say_last_words(&mut self) {
         let last = poll_fn(|cx| {
             let _ = self.poll_progress(cx, false);
             Poll::Ready(())
@@ -195,7 +197,7 @@ impl Link {
 
 /// What [`Link::progress`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moved {
+pub(crate) enum Moved {
     Bytes,
     EndOfStream,
 }
@@ -231,7 +233,7 @@ fn refusal(peer: &str, closed: &Closed) -> Error {
 }
 
 /// Why an established connection ended.
-pub(super) fn loss(closed: &Closed) -> Loss {
+pub(crate) fn loss(closed: &Closed) -> Loss {
     match closed {
         Closed::Disconnected(disconnect) => {
             let text = disconnect.properties.reason_string.as_ref();

@@ -1,0 +1,81 @@
+//! `smqtt gateway`: a local MQTT listener for unchanged clients.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use smqtt_client::gateway::{Gateway, Listen, Rules, RulesError};
+
+use crate::connection::Connection;
+use crate::console;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+
+/// What is logged when nothing else is said: a service tells what it refuses.
+pub(crate) const LOG: &str = "smqtt_client=info";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where local clients connect, without TLS
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    listen: String,
+
+    /// The rules file: what is sealed under which policy, and what is opened
+    #[arg(long, value_name = "FILE")]
+    rules: PathBuf,
+
+    /// Check the rules file, print what it says, and end
+    #[arg(long)]
+    check: bool,
+
+    /// Allow an address that other machines reach: passwords, topics and payloads are readable on the
+    /// way from there to here
+    #[arg(long)]
+    allow_remote: bool,
+
+    /// How many local clients there may be, those included that are expected back
+    #[arg(long, value_name = "COUNT", default_value_t = 256)]
+    max_clients: usize,
+
+    /// The largest packet in bytes that is taken from either side
+    #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024, value_parser = clap::value_parser!(u32).range(1024..=268_435_455))]
+    max_packet: u32,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Serves until it is interrupted.
+pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
+    let rules = Rules::from_file(&options.rules)?;
+    let listen = options
+        .listen
+        .parse::<Listen>()?
+        .allow_remote(options.allow_remote)
+        .max_clients(options.max_clients)
+        .max_packet(options.max_packet);
+    listen.check(&rules)?;
+    if options.check {
+        console::say(&format!("{} is valid:\n{rules}", options.rules.display()));
+        return Ok(Exit::Done);
+    }
+    let (_, connect) = options.connection.options()?;
+    let interrupt = Interrupt::listen()?;
+    let gateway = tokio::select! {
+        gateway = Gateway::start(connect, rules, listen) => gateway?,
+        () = interrupt.asked() => return Ok(Exit::Done),
+    };
+    let address = gateway
+        .address()
+        .map_err(|error| Failure::unexpected(format!("cannot tell the address: {error}")))?;
+    console::say(&format!("listening on mqtt://{address}"));
+    let counts = gateway.run(interrupt.asked()).await?;
+    console::say(&counts.to_string());
+    Ok(Exit::Done)
+}
+
+impl From<RulesError> for Failure {
+    fn from(error: RulesError) -> Self {
+        Self::input(error.to_string())
+    }
+}

@@ -1,0 +1,597 @@
+//! The rules file: who may publish and subscribe to what, and under which policy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use smqtt_envelope::Delivery;
+use smqtt_format::announce;
+use smqtt_policy::Policy;
+use smqtt_proto::{Level, TopicFilter, TopicName};
+use toml::Spanned;
+
+use super::users::Users;
+
+/// What a gateway does with what its local clients publish and subscribe to. In each list the first
+/// rule that matches decides; what no rule matches is refused.
+///
+/// ```
+/// let rules = smqtt_client::gateway::Rules::from_toml(
+///     r#"
+///     [[publish]]
+///     topic = "homeassistant/#"
+///     policy = "site = home"
+///
+///     [[subscribe]]
+///     topic = "homeassistant/#"
+///     "#,
+///     "gateway.toml".as_ref(),
+/// )?;
+/// assert!(!rules.has_users());
+/// # Ok::<(), smqtt_client::gateway::RulesError>(())
+/// ```
+#[derive(Debug)]
+pub struct Rules {
+    pub(super) publish: Vec<PublishRule>,
+    pub(super) subscribe: Vec<SubscribeRule>,
+    pub(super) users: Users,
+}
+
+/// What is wrong with a rules file, and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}: check the name and its permissions", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key or value is not what belongs there.
+    #[error("{}:{line}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it and what to do.
+        message: String,
+    },
+    /// It has passwords and others may read it.
+    #[error("{} has passwords and others may read it: chmod 600 it", .0.display())]
+    Permissions(PathBuf),
+}
+
+#[derive(Debug)]
+pub(super) struct PublishRule {
+    topics: Vec<TopicFilter>,
+    pub(super) action: Publishing,
+}
+
+/// What becomes of a message that a local client publishes.
+#[derive(Debug)]
+pub(super) enum Publishing {
+    Refuse,
+    Seal(Sealing),
+}
+
+/// How to seal.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    pub(super) policy: Policy,
+    pub(super) frames: Delivery,
+    pub(super) retained: Retained,
+    /// Whether user properties, content type and payload format pass, in the clear.
+    pub(super) properties: bool,
+}
+
+/// What becomes of the retain flag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Retained {
+    /// The message is retained, with its key frame inline.
+    #[default]
+    Keep,
+    /// The message passes without the flag.
+    Clear,
+    /// The message is refused.
+    Refuse,
+}
+
+#[derive(Debug)]
+pub(super) struct SubscribeRule {
+    topics: Vec<TopicFilter>,
+    pub(super) action: Subscribing,
+}
+
+/// What becomes of a message for a local subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subscribing {
+    Refuse,
+    /// Opened, and dropped if it cannot be.
+    Open,
+    /// As `Open`, but what is not sealed at all passes.
+    OpenOrPlain,
+}
+
+impl Rules {
+    /// Reads a rules file.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError`] names the line; for an unknown key, the nearest known one.
+    pub fn from_file(path: &Path) -> Result<Self, RulesError> {
+        let failed = |source| RulesError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let rules = Self::from_toml(&text, path)?;
+        if rules.has_users() && is_open_to_others(path).map_err(failed)? {
+            return Err(RulesError::Permissions(path.to_owned()));
+        }
+        Ok(rules)
+    }
+
+    /// Parses the text of a rules file; `path` only names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rules::from_file`].
+    pub fn from_toml(text: &str, path: &Path) -> Result<Self, RulesError> {
+        let at = |offset: usize, message: String| RulesError::Syntax {
+            path: path.to_owned(),
+            line: line(text, offset),
+            message,
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            at(offset, explain(error.message()))
+        })?;
+        let refuse = |(offset, message)| at(offset, message);
+        if file.publish.is_empty() && file.subscribe.is_empty() {
+            let message = "there is no rule, so everything would be refused: add [[publish]] or [[subscribe]] with a topic";
+            return Err(at(0, message.to_owned()));
+        }
+        Ok(Self {
+            publish: file
+                .publish
+                .into_iter()
+                .map(PublishEntry::checked)
+                .collect::<Result<_, _>>()
+                .map_err(refuse)?,
+            subscribe: file
+                .subscribe
+                .into_iter()
+                .map(SubscribeEntry::checked)
+                .collect::<Result<_, _>>()
+                .map_err(refuse)?,
+            users: Users::new(file.users),
+        })
+    }
+
+    /// Whether local clients have to log in.
+    #[must_use]
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    /// The policies of all publish rules, in the order of the file.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.publish.iter().filter_map(|rule| match &rule.action {
+            Publishing::Seal(sealing) => Some(&sealing.policy),
+            Publishing::Refuse => None,
+        })
+    }
+
+    /// The rule for a message that a local client publishes, by its number.
+    pub(super) fn publishing(&self, topic: &TopicName) -> Option<(usize, &Sealing)> {
+        let rules = self.publish.iter().enumerate();
+        let mut matching = rules.filter(|(_, rule)| rule.topics.iter().any(|f| f.matches(topic)));
+        match matching.next()? {
+            (
+                number,
+                PublishRule {
+                    action: Publishing::Seal(sealing),
+                    ..
+                },
+            ) => Some((number, sealing)),
+            _ => None,
+        }
+    }
+
+    /// Whether a local client may subscribe to `filter`: the first rule that covers it decides.
+    pub(super) fn may_subscribe(&self, filter: &TopicFilter) -> bool {
+        let mut rules = self.subscribe.iter();
+        rules
+            .find(|rule| rule.topics.iter().any(|topic| covers(topic, filter)))
+            .is_some_and(|rule| rule.action != Subscribing::Refuse)
+    }
+
+    /// What becomes of a message that a subscription brings.
+    pub(super) fn subscribing(&self, topic: &TopicName) -> Subscribing {
+        let mut rules = self.subscribe.iter();
+        rules
+            .find(|rule| rule.topics.iter().any(|filter| filter.matches(topic)))
+            .map_or(Subscribing::Refuse, |rule| rule.action)
+    }
+
+    /// Filters that together select everything that may be subscribed to.
+    pub(super) fn subscribable(&self) -> impl Iterator<Item = &TopicFilter> {
+        let rules = self.subscribe.iter();
+        rules
+            .filter(|rule| rule.action != Subscribing::Refuse)
+            .flat_map(|rule| &rule.topics)
+    }
+}
+
+/// One line a rule, in the order in which they are tried.
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for rule in &self.publish {
+            write!(f, "publish   {}: ", Names(&rule.topics))?;
+            match &rule.action {
+                Publishing::Refuse => writeln!(f, "refused")?,
+                Publishing::Seal(sealing) => {
+                    write!(f, "sealed for {}", sealing.policy)?;
+                    if sealing.frames == Delivery::Inline {
+                        write!(f, ", key frames inline")?;
+                    }
+                    match sealing.retained {
+                        Retained::Keep => {}
+                        Retained::Clear => write!(f, ", never retained")?,
+                        Retained::Refuse => write!(f, ", refused if retained")?,
+                    }
+                    if sealing.properties {
+                        write!(f, ", properties pass in the clear")?;
+                    }
+                    writeln!(f)?;
+                }
+            }
+        }
+        for rule in &self.subscribe {
+            let what = match rule.action {
+                Subscribing::Refuse => "refused",
+                Subscribing::Open => "opened",
+                Subscribing::OpenOrPlain => "opened; what is not sealed passes",
+            };
+            writeln!(f, "subscribe {}: {what}", Names(&rule.topics))?;
+        }
+        f.write_str("everything else is refused")
+    }
+}
+
+struct Names<'a>(&'a [TopicFilter]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, filter) in self.0.iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", filter.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether everything that `wanted` selects is selected by `rule`, too.
+fn covers(rule: &TopicFilter, wanted: &TopicFilter) -> bool {
+    let is_wild = |level: Option<Level<'_>>| matches!(level, Some(Level::Single | Level::Multi));
+    if is_wild(rule.levels().next()) && wanted.filter().starts_with('$') {
+        return false;
+    }
+    let (mut rule, mut wanted) = (rule.levels(), wanted.levels());
+    loop {
+        match (rule.next(), wanted.next()) {
+            (Some(Level::Multi), _) | (None, None) => return true,
+            (Some(Level::Single), Some(Level::Single | Level::Literal(_))) => {}
+            (Some(Level::Literal(a)), Some(Level::Literal(b))) if a == b => {}
+            _ => return false,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    publish: Vec<PublishEntry>,
+    #[serde(default)]
+    subscribe: Vec<SubscribeEntry>,
+    #[serde(default)]
+    users: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishEntry {
+    topic: Spanned<Topics>,
+    policy: Option<Spanned<String>>,
+    frames: Option<Frames>,
+    retained: Option<Retained>,
+    properties: Option<Properties>,
+    refuse: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscribeEntry {
+    topic: Spanned<Topics>,
+    plaintext: Option<Plaintext>,
+    refuse: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a topic filter, or a list of them")]
+enum Topics {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Frames {
+    Announced,
+    Inline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Properties {
+    Pass,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Plaintext {
+    Pass,
+    Drop,
+}
+
+/// What is wrong, and at which byte of the text.
+type Wrong = (usize, String);
+
+impl PublishEntry {
+    fn checked(self) -> Result<PublishRule, Wrong> {
+        let start = self.topic.span().start;
+        let action = match (self.policy, self.refuse.unwrap_or(false)) {
+            (Some(policy), false) => Publishing::Seal(Sealing {
+                policy: checked_policy(&policy)?,
+                frames: match self.frames {
+                    Some(Frames::Inline) => Delivery::Inline,
+                    Some(Frames::Announced) | None => Delivery::Announced,
+                },
+                retained: self.retained.unwrap_or_default(),
+                properties: self.properties == Some(Properties::Pass),
+            }),
+            (None, true) => Publishing::Refuse,
+            (Some(_), true) => {
+                let message = "a rule has either a policy or refuse = true, not both";
+                return Err((start, message.to_owned()));
+            }
+            (None, false) => {
+                let message = "this rule says neither policy = \"…\" nor refuse = true";
+                return Err((start, message.to_owned()));
+            }
+        };
+        let topics = checked_topics(self.topic)?;
+        Ok(PublishRule { topics, action })
+    }
+}
+
+impl SubscribeEntry {
+    fn checked(self) -> Result<SubscribeRule, Wrong> {
+        let start = self.topic.span().start;
+        let action = match (self.plaintext, self.refuse.unwrap_or(false)) {
+            (Some(Plaintext::Pass), false) => Subscribing::OpenOrPlain,
+            (Some(Plaintext::Drop) | None, false) => Subscribing::Open,
+            (None, true) => Subscribing::Refuse,
+            (Some(_), true) => {
+                let message = "a rule has either plaintext or refuse = true, not both";
+                return Err((start, message.to_owned()));
+            }
+        };
+        let topics = checked_topics(self.topic)?;
+        Ok(SubscribeRule { topics, action })
+    }
+}
+
+fn checked_policy(policy: &Spanned<String>) -> Result<Policy, Wrong> {
+    let source = policy.get_ref();
+    let start = policy.span().start;
+    let parsed: Policy = source.parse().map_err(|error: smqtt_policy::ParseError| {
+        let rendered = error.render(source);
+        let rendered = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+        (start, format!("policy: {rendered}"))
+    })?;
+    if parsed.asks_for_topic() {
+        let message = "policy: it asks for the topic, which is what `topic` is for";
+        return Err((start, message.to_owned()));
+    }
+    Ok(parsed)
+}
+
+fn checked_topics(topics: Spanned<Topics>) -> Result<Vec<TopicFilter>, Wrong> {
+    let start = topics.span().start;
+    let topics = match topics.into_inner() {
+        Topics::One(topic) => vec![topic],
+        Topics::Several(topics) => topics,
+    };
+    if topics.is_empty() {
+        return Err((start, "give at least one topic".to_owned()));
+    }
+    let checked = |text: String| {
+        let refuse = |reason: &str| (start, format!("the topic `{text}` {reason}"));
+        let filter = TopicFilter::new(text.as_str())
+            .map_err(|error| refuse(&format!("cannot be used: {error}")))?;
+        if filter.is_shared() {
+            return Err(refuse(
+                "is a shared subscription: write what follows the group",
+            ));
+        }
+        if announce::is_reserved(filter.filter()) {
+            return Err(refuse(
+                "is below smqtt/, which is for key frames: leave it out",
+            ));
+        }
+        if filter.filter().starts_with('$') {
+            return Err(refuse(
+                "begins with $, which is the broker's own: leave it out",
+            ));
+        }
+        if filter.as_str().len() > announce::MAX_TOPIC_LEN {
+            return Err(refuse("is too long for its key frames: shorten it"));
+        }
+        Ok(filter)
+    };
+    topics.into_iter().map(checked).collect()
+}
+
+/// The line of a byte, counted from 1.
+fn line(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a sentence with one suggestion.
+fn explain(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once('`'));
+    let Some((unknown, expected)) = unknown else {
+        return message;
+    };
+    let known = expected.split('`').skip(1).step_by(2);
+    format!(
+        "unknown key `{unknown}`; {}",
+        smqtt_policy::nearest(unknown, known)
+    )
+}
+
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(std::fs::metadata(path)?.permissions().mode() & 0o077 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> std::io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Rules {
+        Rules::from_toml(text, Path::new("gateway.toml")).expect(text)
+    }
+
+    fn error(text: &str) -> String {
+        let error = Rules::from_toml(text, Path::new("gateway.toml"));
+        error.expect_err(text).to_string()
+    }
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::new(text).expect(text)
+    }
+
+    fn topic(text: &str) -> TopicName {
+        TopicName::new(text).expect(text)
+    }
+
+    #[test]
+    fn a_rule_covers_what_it_selects_whole() {
+        for (rule, wanted) in [
+            ("#", "#"),
+            ("#", "a/+/b"),
+            ("a/#", "a"),
+            ("a/#", "a/#"),
+            ("a/#", "a/+/#"),
+            ("a/+", "a/b"),
+            ("a/+", "a/+"),
+            ("+/b", "a/b"),
+            ("a/b", "$share/g/a/b"),
+        ] {
+            assert!(covers(&filter(rule), &filter(wanted)), "{rule} {wanted}");
+        }
+        for (rule, wanted) in [
+            ("a/#", "#"),
+            ("a/+", "a/#"),
+            ("a/+", "a/b/c"),
+            ("a/+", "a"),
+            ("a/b", "a/+"),
+            ("a/b", "a/b/c"),
+            ("#", "$SYS/#"),
+            ("+/x", "$SYS/x"),
+        ] {
+            assert!(!covers(&filter(rule), &filter(wanted)), "{rule} {wanted}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides() {
+        let rules = rules(
+            r##"
+            [[publish]]
+            topic = "plant/secret/#"
+            refuse = true
+            [[publish]]
+            topic = ["plant/#", "office/+"]
+            policy = "role = technician"
+            [[publish]]
+            topic = "#"
+            policy = "role = auditor"
+            [[subscribe]]
+            topic = "plant/secret/#"
+            refuse = true
+            [[subscribe]]
+            topic = "plant/#"
+            plaintext = "pass"
+            "##,
+        );
+        assert!(rules.publishing(&topic("plant/secret/x")).is_none());
+        assert_eq!(
+            rules.publishing(&topic("office/1")).map(|(n, _)| n),
+            Some(1)
+        );
+        assert_eq!(rules.publishing(&topic("else")).map(|(n, _)| n), Some(2));
+        assert!(rules.may_subscribe(&filter("plant/+/x")));
+        assert!(!rules.may_subscribe(&filter("plant/secret/+")));
+        assert!(!rules.may_subscribe(&filter("#")));
+        assert_eq!(
+            rules.subscribing(&topic("plant/secret/x")),
+            Subscribing::Refuse
+        );
+        assert_eq!(
+            rules.subscribing(&topic("plant/x")),
+            Subscribing::OpenOrPlain
+        );
+        assert_eq!(rules.subscribing(&topic("office/x")), Subscribing::Refuse);
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_nearest_key() {
+        assert_eq!(
+            error("[[publish]]\ntopic = \"a\"\npolcy = \"a = b\"\n"),
+            "gateway.toml:3: unknown key `polcy`; did you mean `policy`?"
+        );
+        assert!(
+            error("[[publish]]\ntopic = \"a/#/b\"\npolicy = \"a = b\"")
+                .starts_with("gateway.toml:2: the topic `a/#/b`")
+        );
+        assert!(
+            error("[[publish]]\ntopic = \"a\"\npolicy = \"a =\"")
+                .starts_with("gateway.toml:3: policy: ")
+        );
+        assert!(error("[[publish]]\ntopic = \"a\"").contains("neither policy"));
+        assert!(error("[[subscribe]]\ntopic = \"smqtt/keys/#\"").contains("key frames"));
+        assert!(error("[[subscribe]]\ntopic = []").contains("at least one"));
+        assert!(error("[[subscribe]]\ntopic = 5").contains("a topic filter, or a list of them"));
+        assert!(error("").contains("no rule"));
+    }
+}

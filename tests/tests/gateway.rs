@@ -1,0 +1,325 @@
+//! `smqtt gateway` between unchanged clients and a broker.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
+use smqtt_tests::gateway::{client, command, start, subscribed};
+use smqtt_tests::mosquitto;
+use smqtt_tests::programs::{Running, repository, run, wait_for_port};
+
+const RULES: &str = r##"
+[[publish]]
+topic = "house/private/#"
+refuse = true
+
+[[publish]]
+topic = ["house/#", "homeassistant/#"]
+policy = "site = home"
+
+[[publish]]
+topic = "inline/#"
+policy = "site = home"
+frames = "inline"
+
+[[subscribe]]
+topic = "house/private/#"
+refuse = true
+
+[[subscribe]]
+topic = ["house/#", "homeassistant/#", "inline/#"]
+
+[[subscribe]]
+topic = "old/#"
+plaintext = "pass"
+"##;
+
+fn fleet() -> Fleet {
+    let authority = Authority::init();
+    let broker = mosquitto::broker(&authority);
+    Fleet::with_broker(authority, broker)
+}
+
+/// The same through this project's broker and through a stock Mosquitto, with MQTT 3.1.1 and 5.
+fn everywhere(check: impl Fn(&Fleet, &str)) {
+    for fleet in [Fleet::start(), fleet()] {
+        for version in ["mqttv311", "mqttv5"] {
+            check(&fleet, version);
+        }
+    }
+}
+
+fn home(fleet: &Fleet, version: &str) -> PathBuf {
+    fleet.enrol(&format!("home-{version}"), "site = home")
+}
+
+/// `mosquitto_pub` with `arguments`, to its end.
+fn put(gateway: &Service, version: &str, arguments: &[&str]) {
+    let _ = run(client("mosquitto_pub", gateway, version).args(arguments)).success();
+}
+
+#[test]
+fn with_mosquitto_clients_what_is_published_is_sealed_and_what_is_subscribed_to_is_opened() {
+    everywhere(|fleet, version| {
+        let gateway = start(fleet, &home(fleet, version), RULES);
+        let anna = fleet.enrol(&format!("anna-{version}"), "site = home");
+        let visitor = fleet.enrol(&format!("visitor-{version}"), "site = elsewhere");
+        // Everything that the broker relays, as it relays it.
+        let mut broker = mosquitto::client("mosquitto_sub", &visitor, fleet.broker.port(), version);
+        broker.args(["-t", "#", "-F", "got %t %x"]);
+        let broker = mosquitto::subscribed(broker);
+        let local = subscribed(&gateway, version, &["-t", "house/#", "-q", "2", "-v"]);
+        let reader = subscribe(&anna, "#", &["-v"]);
+        let refused = subscribe(&visitor, "house/#", &[]);
+        for qos in ["0", "1", "2"] {
+            let topic = format!("house/{qos}");
+            put(
+                &gateway,
+                version,
+                &["-t", &topic, "-q", qos, "-m", "21.5 degrees"],
+            );
+            assert_eq!(
+                local.wait_for_stdout(&topic),
+                format!("{topic} 21.5 degrees")
+            );
+            assert_eq!(
+                reader.wait_for_stdout(&topic),
+                format!("{topic} 21.5 degrees")
+            );
+        }
+        put(&gateway, version, &["-t", "inline/a", "-m", "in front"]);
+        reader.wait_for_stdout("inline/a in front");
+        refused.wait_for_stderr("not authorised");
+        let _ = run(&mut publish(
+            &anna,
+            "house/from-anna",
+            "site = home",
+            &["-m", "hello"],
+        ))
+        .success();
+        local.wait_for_stdout("house/from-anna hello");
+
+        broker.wait_for_stdout("got house/from-anna");
+        let relayed = broker.interrupt().text();
+        assert!(relayed.contains("got house/2 "), "{relayed}");
+        let plain: String = b"degrees"
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert!(!relayed.contains(&plain), "{relayed}");
+        let told = gateway.stop().success();
+        assert!(told.stderr.contains("4 messages sealed"), "{}", told.stderr);
+    });
+}
+
+#[test]
+fn with_mosquitto_clients_what_no_rule_allows_is_refused() {
+    everywhere(|fleet, version| {
+        let gateway = start(fleet, &home(fleet, version), RULES);
+        let visitor = fleet.enrol(&format!("visitor-{version}"), "site = elsewhere");
+        let mut broker = mosquitto::client("mosquitto_sub", &visitor, fleet.broker.port(), version);
+        broker.args(["-t", "#", "-F", "got %t"]);
+        let broker = mosquitto::subscribed(broker);
+        for topic in ["elsewhere", "house/private/x", "smqtt/keys/house/x"] {
+            let _ = run(client("mosquitto_pub", &gateway, version)
+                .args(["-t", topic, "-q", "1", "-m", "secret"]));
+        }
+        gateway
+            .running()
+            .wait_for_stderr("no publish rule allows it");
+        for filter in [
+            "#",
+            "house/private/#",
+            "+/private/x",
+            "smqtt/keys/#",
+            "$SYS/#",
+        ] {
+            let mut sub = client("mosquitto_sub", &gateway, version);
+            let ended = run(sub.args(["-t", filter, "-W", "30"]));
+            assert!(
+                ended.stderr.contains("denied") || ended.stderr.contains("refused"),
+                "{filter}: {ended:?}"
+            );
+        }
+        put(
+            &gateway,
+            version,
+            &["-t", "house/mark", "-q", "1", "-m", "end"],
+        );
+        broker.wait_for_stdout("got house/mark");
+        let relayed = broker.interrupt().text();
+        for topic in ["elsewhere", "private"] {
+            assert!(!relayed.contains(topic), "{relayed}");
+        }
+        let told = gateway.stop().success();
+        assert!(told.stderr.contains("publishes refused"), "{}", told.stderr);
+        assert!(
+            told.stderr.contains("5 subscriptions refused"),
+            "{}",
+            told.stderr
+        );
+    });
+}
+
+#[test]
+fn with_mosquitto_clients_plaintext_from_the_broker_passes_only_where_a_rule_says_so() {
+    everywhere(|fleet, version| {
+        let gateway = start(fleet, &home(fleet, version), RULES);
+        let other = fleet.enrol(&format!("other-{version}"), "site = home");
+        let local = subscribed(
+            &gateway,
+            version,
+            &["-t", "house/#", "-t", "old/#", "-q", "1", "-v"],
+        );
+        for topic in ["house/a", "old/a"] {
+            let mut put = mosquitto::client("mosquitto_pub", &other, fleet.broker.port(), version);
+            let _ = run(put.args(["-t", topic, "-q", "1", "-m", "plain"])).success();
+        }
+        let _ = run(&mut publish(
+            &other,
+            "old/b",
+            "site = home",
+            &["-m", "sealed"],
+        ))
+        .success();
+        local.wait_for_stdout("old/b sealed");
+        gateway.running().wait_for_stderr("it is not encrypted");
+        assert_eq!(
+            local
+                .interrupt()
+                .text()
+                .lines()
+                .filter(|line| line.contains(" plain"))
+                .collect::<Vec<_>>(),
+            ["old/a plain"]
+        );
+        let told = gateway.stop().success();
+        assert!(
+            told.stderr.contains("1 passed unsealed, 1 not opened"),
+            "{}",
+            told.stderr
+        );
+    });
+}
+
+fn paho(gateway: &Service, scenario: &str) -> Command {
+    let python =
+        std::env::var_os("SMQTT_TEST_PYTHON").expect("scripts/test.sh sets SMQTT_TEST_PYTHON");
+    let mut command = Command::new(python);
+    command
+        .arg("-u")
+        .arg(repository().join("tests/tests/paho_gateway.py"))
+        .arg(gateway.port().to_string())
+        .arg(scenario);
+    command
+}
+
+#[test]
+fn with_paho_clients_discovery_retained_states_wills_and_sessions_pass_unchanged() {
+    for fleet in [Fleet::start(), fleet()] {
+        let gateway = start(&fleet, &home(&fleet, "v5"), RULES);
+        let shown = run(&mut paho(&gateway, "discovery")).success();
+        assert_eq!(shown.text().matches("ok ").count(), 12, "{}", shown.text());
+    }
+}
+
+/// A stock Mosquitto that keeps sessions over a restart, at `port`.
+fn durable_mosquitto(authority: &Authority, port: u16) -> Running {
+    let tls = authority.issue_server("durable");
+    let config = authority.root().join("durable.conf");
+    let text = format!(
+        "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
+         allow_anonymous true\npersistence true\npersistence_location {root}/\nlog_dest stderr\nuser root\n",
+        ca = tls.join("ca.crt").display(),
+        crt = tls.join("server.crt").display(),
+        key = tls.join("server.key").display(),
+        root = authority.root().display(),
+    );
+    std::fs::write(&config, text).expect("the configuration can be written");
+    let mut running = Running::start(mosquitto::command("mosquitto").arg("-c").arg(&config));
+    assert!(
+        wait_for_port(port, &mut running),
+        "mosquitto did not come up"
+    );
+    running
+}
+
+#[test]
+fn with_paho_clients_qos_1_survives_a_broker_that_goes_and_comes() {
+    let authority = Authority::init();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let broker = durable_mosquitto(&authority, port);
+    let fleet = Fleet::with_broker(
+        authority,
+        Service::adopt(broker, format!("mqtts://127.0.0.1:{port}")),
+    );
+    let gateway = start(&fleet, &home(&fleet, "v5"), RULES);
+    let mut clients = Running::start(&mut paho(&gateway, "restart"));
+    let Fleet {
+        authority,
+        broker,
+        service: _service,
+    } = fleet;
+    let mut broker = Some(broker);
+    for round in 1..=2 {
+        clients.watch_stdout(|text| (text.matches("stop\n").count() == round).then_some(()));
+        if let Some(broker) = broker.take() {
+            let _ = broker.stop();
+        }
+        clients.write(b"\n");
+        clients.watch_stdout(|text| (text.matches("start\n").count() == round).then_some(()));
+        let again = durable_mosquitto(&authority, port);
+        broker = Some(Service::adopt(again, format!("mqtts://127.0.0.1:{port}")));
+        clients.write(b"\n");
+    }
+    let shown = clients.wait().success();
+    assert_eq!(shown.text().matches("ok ").count(), 4, "{}", shown.text());
+}
+
+#[test]
+fn with_mosquitto_clients_users_have_to_log_in() {
+    let fleet = Fleet::start();
+    let rules = format!("{RULES}\n[users]\nhub = \"letmein\"\n");
+    let identity = home(&fleet, "users");
+    let mut unsafe_file = command(&fleet, &identity, &rules);
+    let refused = run(&mut unsafe_file);
+    assert!(refused.stderr.contains("chmod 600"), "{}", refused.stderr);
+    assert_eq!(refused.code(), 3);
+    let private = || {
+        let mut command = command(&fleet, &identity, &rules);
+        let file = fleet.authority.root().join("gateway.toml");
+        let _ = run(Command::new("chmod").arg("600").arg(file)).success();
+        command.args(["--max-clients", "2"]);
+        command
+    };
+    let gateway = Service::start(&mut private(), "mqtt://");
+    for version in ["mqttv311", "mqttv5"] {
+        for credentials in [
+            &[][..],
+            &["-u", "hub"],
+            &["-u", "hub", "-P", "wrong"],
+            &["-u", "x", "-P", "letmein"],
+        ] {
+            let mut pub_ = client("mosquitto_pub", &gateway, version);
+            let ended = run(pub_.args(["-t", "house/a", "-m", "x"]).args(credentials));
+            assert_ne!(ended.code(), 0, "{version} {credentials:?}");
+        }
+        put(
+            &gateway,
+            version,
+            &[
+                "-t", "house/a", "-m", "x", "-q", "1", "-u", "hub", "-P", "letmein",
+            ],
+        );
+    }
+    let told = gateway.stop().success();
+    assert!(
+        told.stderr
+            .contains("2 clients, 2 messages sealed, 0 opened, 8 clients refused"),
+        "{}",
+        told.stderr
+    );
+}
