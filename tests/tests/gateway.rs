@@ -68,7 +68,8 @@ fn with_mosquitto_clients_what_is_published_is_sealed_and_what_is_subscribed_to_
         let mut broker = mosquitto::client("mosquitto_sub", &visitor, fleet.broker.port(), version);
         broker.args(["-t", "#", "-F", "got %t %x"]);
         let broker = mosquitto::subscribed(broker);
-        let local = subscribed(&gateway, version, &["-t", "house/#", "-q", "2", "-v"]);
+        let local = ["-t", "house/#", "-q", "2", "-F", "got %t %p"];
+        let local = subscribed(&gateway, version, &local);
         let reader = subscribe(&anna, "#", &["-v"]);
         let refused = subscribe(&visitor, "house/#", &[]);
         for qos in ["0", "1", "2"] {
@@ -78,14 +79,8 @@ fn with_mosquitto_clients_what_is_published_is_sealed_and_what_is_subscribed_to_
                 version,
                 &["-t", &topic, "-q", qos, "-m", "21.5 degrees"],
             );
-            assert_eq!(
-                local.wait_for_stdout(&topic),
-                format!("{topic} 21.5 degrees")
-            );
-            assert_eq!(
-                reader.wait_for_stdout(&topic),
-                format!("{topic} 21.5 degrees")
-            );
+            local.wait_for_stdout(&format!("got {topic} 21.5 degrees"));
+            reader.wait_for_stdout(&format!("{topic} 21.5 degrees"));
         }
         put(&gateway, version, &["-t", "inline/a", "-m", "in front"]);
         reader.wait_for_stdout("inline/a in front");
@@ -97,7 +92,7 @@ fn with_mosquitto_clients_what_is_published_is_sealed_and_what_is_subscribed_to_
             &["-m", "hello"],
         ))
         .success();
-        local.wait_for_stdout("house/from-anna hello");
+        local.wait_for_stdout("got house/from-anna hello");
 
         broker.wait_for_stdout("got house/from-anna");
         let relayed = broker.interrupt().text();
@@ -223,13 +218,16 @@ fn with_paho_clients_discovery_retained_states_wills_and_sessions_pass_unchanged
     }
 }
 
-/// A stock Mosquitto that keeps sessions over a restart, at `port`.
-fn durable_mosquitto(authority: &Authority, port: u16) -> Running {
-    let tls = authority.issue_server("durable");
-    let config = authority.root().join("durable.conf");
+/// A stock Mosquitto at `port`, which keeps sessions over a restart or forgets them.
+fn mosquitto_at(authority: &Authority, port: u16, keeps: bool) -> Service {
+    let tls = authority.root().join("mosquitto-tls");
+    if !tls.exists() {
+        let _ = authority.issue_server("mosquitto-tls");
+    }
+    let config = authority.root().join("mosquitto-at.conf");
     let text = format!(
         "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
-         allow_anonymous true\npersistence true\npersistence_location {root}/\nlog_dest stderr\nuser root\n",
+         allow_anonymous true\npersistence {keeps}\npersistence_location {root}/\nlog_dest stderr\nuser root\n",
         ca = tls.join("ca.crt").display(),
         crt = tls.join("server.crt").display(),
         key = tls.join("server.key").display(),
@@ -241,42 +239,49 @@ fn durable_mosquitto(authority: &Authority, port: u16) -> Running {
         wait_for_port(port, &mut running),
         "mosquitto did not come up"
     );
-    running
+    Service::adopt(running, format!("mqtts://127.0.0.1:{port}"))
 }
 
-#[test]
-fn with_paho_clients_qos_1_survives_a_broker_that_goes_and_comes() {
+/// Runs a scenario during which the broker goes and comes, once for each version of MQTT.
+fn with_a_broker_that_goes_and_comes(scenario: &str, keeps: bool) -> String {
     let authority = Authority::init();
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a free port")
         .port();
-    let broker = durable_mosquitto(&authority, port);
-    let fleet = Fleet::with_broker(
-        authority,
-        Service::adopt(broker, format!("mqtts://127.0.0.1:{port}")),
-    );
+    let broker = mosquitto_at(&authority, port, keeps);
+    let fleet = Fleet::with_broker(authority, broker);
     let gateway = start(&fleet, &home(&fleet, "v5"), RULES);
-    let mut clients = Running::start(&mut paho(&gateway, "restart"));
+    let mut clients = Running::start(&mut paho(&gateway, scenario));
     let Fleet {
         authority,
-        broker,
+        mut broker,
         service: _service,
     } = fleet;
-    let mut broker = Some(broker);
     for round in 1..=2 {
-        clients.watch_stdout(|text| (text.matches("stop\n").count() == round).then_some(()));
-        if let Some(broker) = broker.take() {
-            let _ = broker.stop();
-        }
+        let said = |word: &'static str| {
+            move |text: &str| (text.matches(word).count() == round).then_some(())
+        };
+        clients.watch_stdout(said("stop\n"));
+        let _ = broker.stop();
         clients.write(b"\n");
-        clients.watch_stdout(|text| (text.matches("start\n").count() == round).then_some(()));
-        let again = durable_mosquitto(&authority, port);
-        broker = Some(Service::adopt(again, format!("mqtts://127.0.0.1:{port}")));
+        clients.watch_stdout(said("start\n"));
+        broker = mosquitto_at(&authority, port, keeps);
         clients.write(b"\n");
     }
-    let shown = clients.wait().success();
-    assert_eq!(shown.text().matches("ok ").count(), 4, "{}", shown.text());
+    clients.wait().success().text()
+}
+
+#[test]
+fn with_paho_clients_qos_1_survives_a_broker_that_goes_and_comes() {
+    let shown = with_a_broker_that_goes_and_comes("restart", true);
+    assert_eq!(shown.matches("ok ").count(), 4, "{shown}");
+}
+
+#[test]
+fn with_paho_clients_qos_1_and_2_survive_a_broker_that_forgets_sessions() {
+    let shown = with_a_broker_that_goes_and_comes("forgetful", false);
+    assert_eq!(shown.matches("ok ").count(), 4, "{shown}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
     paho_gateway.py PORT discovery    what Home Assistant and its devices do
     paho_gateway.py PORT restart      QoS 1 while the broker behind the gateway goes and comes: prints `stop` and `start`
                                       when it is to, and reads a line when that is done
+    paho_gateway.py PORT forgetful    the same with a broker that forgets its sessions
 
 Prints `ok` and what was shown, a line each. Exit code 0 only if everything is as it would be without a gateway.
 """
@@ -153,9 +154,8 @@ def restart(version, protocol):
     print("stop", flush=True)
     sys.stdin.readline()
     away = [writer.client.publish("house/counter", str(n), qos=1) for n in range(100, 130)]
-    # A round trip to the gateway shows that it has these messages, and that the connection stands.
     deadline = time.monotonic() + PATIENCE
-    while writer.client._out_packet and time.monotonic() < deadline:
+    while writer.client.want_write() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(info.is_published() for info in away), "acknowledged without a broker"
     print("start", flush=True)
@@ -175,9 +175,40 @@ def restart(version, protocol):
         client.leave()
 
 
+def forgetful(version, protocol):
+    base = f"house/away-{version}"
+    writer = Client(f"writer-{version}", protocol).subscribe(f"{base}/#")
+    writer.publish(f"{base}/before", b"before")
+    writer.expect(f"{base}/before", b"before")
+    print("stop", flush=True)
+    sys.stdin.readline()
+    away = [writer.client.publish(f"{base}/{n}", str(n), qos=1 + n % 2, retain=True) for n in range(15)]
+    deadline = time.monotonic() + PATIENCE
+    while writer.client.want_write() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(info.is_published() for info in away), "acknowledged without a broker"
+    print("start", flush=True)
+    sys.stdin.readline()
+    for info in away:
+        info.wait_for_publish(PATIENCE)
+        assert info.is_published()
+    late = Client(f"late-{version}", protocol).subscribe(f"{base}/#")
+    seen = {late.messages.get(timeout=PATIENCE).payload for _ in away}
+    assert seen == {str(n).encode() for n in range(15)}, seen
+    print("ok", version, "every message of QoS 1 and 2 is at the broker")
+    late.publish(f"{base}/after", b"after")
+    while (message := writer.messages.get(timeout=PATIENCE)).topic != f"{base}/after":
+        assert message.topic.startswith(base), message.topic
+    print("ok", version, "subscriptions were made again")
+    for client in (late, writer):
+        client.leave()
+
+
 for version, protocol in VERSIONS:
     if scenario == "discovery":
         discovery(version, protocol)
         persistent(version, protocol)
-    else:
+    elif scenario == "restart":
         restart(version, protocol)
+    else:
+        forgetful(version, protocol)

@@ -14,7 +14,26 @@ use crate::interrupt::Interrupt;
 /// What is logged when nothing else is said: a service tells what it refuses.
 pub(crate) const LOG: &str = "smqtt_client=info";
 
+const EXAMPLES: &str = "\
+Examples:
+  smqtt gateway -i keys/home --rules gateway.toml
+
+  # what the rules say, without serving
+  smqtt gateway -i keys/home --rules gateway.toml --check
+
+A rules file in short; in each list the first rule that matches decides, and what none matches is refused:
+  [[publish]]
+  topic = \"homeassistant/#\"
+  policy = \"site = home\"
+
+  [[subscribe]]
+  topic = \"homeassistant/#\"
+
+What is refused or cannot be opened is counted, and logged at most once a second of each kind.
+Ctrl-C ends with exit code 0. Exit codes: smqtt --help";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Where local clients connect, without TLS
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]

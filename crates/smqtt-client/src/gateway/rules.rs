@@ -12,6 +12,7 @@ use smqtt_proto::{Level, TopicFilter, TopicName};
 use toml::Spanned;
 
 use super::users::Users;
+use crate::error::in_words;
 
 /// What a gateway does with what its local clients publish and subscribe to. In each list the first
 /// rule that matches decides; what no rule matches is refused.
@@ -43,7 +44,7 @@ pub struct Rules {
 #[non_exhaustive]
 pub enum RulesError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}: check the name and its permissions", path.display())]
+    #[error("cannot read {}: {}: check the name and its permissions", path.display(), in_words(source))]
     File {
         /// The file.
         path: PathBuf,
