@@ -6,7 +6,7 @@ use std::process::Command;
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
 use smqtt_tests::gateway::{client, command, start, subscribed};
 use smqtt_tests::mosquitto;
-use smqtt_tests::programs::{Running, repository, run, wait_for_port};
+use smqtt_tests::programs::{Running, repository, run, run_with_input, wait_for_port};
 
 const RULES: &str = r##"
 [[publish]]
@@ -194,6 +194,76 @@ fn with_mosquitto_clients_plaintext_from_the_broker_passes_only_where_a_rule_say
             "{}",
             told.stderr
         );
+    });
+}
+
+#[test]
+fn with_mosquitto_clients_what_comes_faster_than_the_broker_takes_it_comes_whole_and_in_order() {
+    everywhere(|fleet, version| {
+        let gateway = start(fleet, &home(fleet, version), RULES);
+        let anna = fleet.enrol(&format!("anna-{version}"), "site = home");
+        let lines: String = (0..2000).map(|number| format!("{number}\n")).collect();
+        for qos in ["0", "1", "2"] {
+            let topic = format!("house/{version}/{qos}");
+            let local = ["-t", &topic, "-q", "1", "-C", "2000", "-F", "%p"];
+            let local = subscribed(&gateway, version, &local);
+            let reader = subscribe(&anna, &topic, &["-C", "2000"]);
+            let mut writer = client("mosquitto_pub", &gateway, version);
+            writer.args(["-t", &topic, "-q", qos, "-l"]);
+            let _ = run_with_input(&mut writer, lines.as_bytes()).success();
+            assert_eq!(reader.wait().success().text(), lines, "{version} {qos}");
+            if qos != "0" {
+                // What -d says stands between the lines.
+                let told = local.wait().success().text();
+                let is_number = |line: &&str| line.parse::<u32>().is_ok();
+                let told: String = told
+                    .lines()
+                    .filter(is_number)
+                    .fold(String::new(), |text, line| text + line + "\n");
+                assert_eq!(told, lines, "{version} {qos}");
+            }
+        }
+    });
+}
+
+#[test]
+fn with_mosquitto_clients_a_session_survives_the_gateway() {
+    everywhere(|fleet, version| {
+        let identity = home(fleet, version);
+        let anna = fleet.enrol(&format!("anna-{version}"), "site = home");
+        let gateway = start(fleet, &identity, RULES);
+        let reader = [
+            "-c",
+            "-i",
+            "reader",
+            "-t",
+            "house/log",
+            "-q",
+            "1",
+            "-F",
+            "got %p",
+        ];
+        let expiry = ["-x", "3600"];
+        let more = if version == "mqttv5" {
+            &expiry[..]
+        } else {
+            &[]
+        };
+        let reader = [&reader[..], more].concat();
+        let before = subscribed(&gateway, version, &reader);
+        let mut writer = Running::start(&mut publish(&anna, "house/log", "site = home", &["-l"]));
+        writer.write(b"one\n");
+        before.wait_for_stdout("got one");
+        let _ = before.interrupt();
+        gateway.running().signal("KILL");
+        drop(gateway);
+        // Under the key frame that the gateway knew that is no more.
+        writer.write(b"two\nthree\n");
+        let again = start(fleet, &identity, RULES);
+        let after = subscribed(&again, version, &reader);
+        after.wait_for_stdout("got two");
+        after.wait_for_stdout("got three");
+        let _ = writer.interrupt();
     });
 }
 

@@ -18,6 +18,9 @@ const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
 /// Bytes that wait for a local client's socket before nothing more is put there.
 const HIGH_WATER: usize = 64 * 1024;
+/// Messages, and bytes of them, that wait for a local client before the broker is not read any more.
+const FULL: usize = 4096;
+const FULL_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that wait for their key frames.
 pub(super) const MAX_SEALED: usize = 256;
 
@@ -62,6 +65,11 @@ pub(super) struct Downward {
 }
 
 impl Downward {
+    /// Whether so much waits that nothing more should be read.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= FULL || self.bytes >= FULL_BYTES
+    }
+
     /// Notes a message that the opener gets.
     pub(super) fn note(&mut self, publish: &Publish, receipt: Option<Receipt>) {
         let name = match Envelope::parse(&publish.payload) {

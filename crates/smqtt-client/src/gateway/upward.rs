@@ -47,6 +47,8 @@ struct Waiting {
     inline: bool,
     publish: Publish,
     origin: Origin,
+    /// From when its message expiry interval counts.
+    received: Instant,
 }
 
 /// A message that is ready for the broker, but for its key frame.
@@ -104,6 +106,7 @@ impl Upward {
             inline: publish.retain || sealing.frames == Frames::Inline,
             publish,
             origin,
+            received: Instant::now(),
         });
     }
 
@@ -208,6 +211,7 @@ impl Upward {
             inline,
             publish,
             origin,
+            received,
         } = waiting;
         let clears = publish.retain && publish.payload.is_empty();
         let sealed = seals.seal(rule, publish.topic.as_str(), &publish.payload, inline)?;
@@ -226,10 +230,15 @@ impl Upward {
         // The broker forgets what it retains on seeing an empty payload. Readers learn it from a sealed one
         // in front, because anybody can send them an empty one.
         envelope.retain &= !clears;
-        self.ready
-            .push_back(ready(&envelope, (!clears).then_some(origin), sealed.frame)?);
+        self.ready.push_back(ready(
+            received,
+            &envelope,
+            (!clears).then_some(origin),
+            sealed.frame,
+        )?);
         if clears {
-            self.ready.push_back(ready(&publish, Some(origin), None)?);
+            self.ready
+                .push_back(ready(received, &publish, Some(origin), None)?);
         }
         Ok(())
     }
@@ -282,11 +291,12 @@ impl Upward {
 }
 
 fn ready(
+    received: Instant,
     publish: &Publish,
     origin: Option<Origin>,
     frame: Option<Announced>,
 ) -> Result<Ready, Error> {
-    let message = Message::new(publish, Instant::now())
+    let message = Message::new(publish, received)
         .map_err(|error| Error::Option(format!("the message has no valid form: {error}")))?;
     Ok(Ready {
         message: Arc::new(message),
