@@ -233,10 +233,17 @@ impl Fleet {
 /// Starts this project's broker over TLS with client certificates of `authority`.
 #[must_use]
 pub fn broker(authority: &Authority) -> Service {
-    let tls = authority.issue_server("broker");
+    broker_at(authority, "mqtts://")
+}
+
+/// The same with a listener of `scheme`, `mqtts://` or `wss://`: one of each at most.
+#[must_use]
+pub fn broker_at(authority: &Authority, scheme: &str) -> Service {
+    let name = format!("broker-{}", scheme.trim_end_matches("://"));
+    let tls = authority.issue_server(&name);
     let mut command = program("smqtt-broker");
     command
-        .args(["--listen", "mqtts://127.0.0.1:0"])
+        .args(["--listen", &format!("{scheme}127.0.0.1:0")])
         .arg("--tls-cert")
         .arg(tls.join("server.crt"))
         .arg("--tls-key")
@@ -244,8 +251,8 @@ pub fn broker(authority: &Authority) -> Service {
         .arg("--tls-client-ca")
         .arg(tls.join("ca.crt"))
         .arg("--data-dir")
-        .arg(authority.root().join("broker-data"));
-    Service::start(&mut command, "mqtts://")
+        .arg(authority.root().join(format!("{name}-data")));
+    Service::start(&mut command, scheme)
 }
 
 /// `smqtt sub` for `identity` on `filter` with `more` arguments, once it is subscribed.

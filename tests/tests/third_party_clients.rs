@@ -1,9 +1,10 @@
 //! Unchanged clients of other projects on this project's broker, with certificates of this project's authority.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use smqtt_tests::fleet::{Fleet, Service, publish, subscribe};
+use smqtt_tests::fleet::{Fleet, Service, broker_at, publish, subscribe};
 use smqtt_tests::mosquitto::{client, command, subscribed};
 use smqtt_tests::programs::{program, repository, run, run_with_input};
 
@@ -260,17 +261,20 @@ fn with_paho_clients_of_both_versions_pass_messages() {
     let one = fleet.enrol("one", "role = sensor");
     let open = open_broker();
     let web = open_broker_with("ws://");
+    let secure_web = broker_at(&fleet.authority, "wss://");
+    let (identity, websockets) = (one.as_os_str(), OsStr::new("--websockets"));
     for (port, more) in [
-        (fleet.broker.port(), Some(one.as_os_str())),
-        (open.port(), None),
-        (web.port(), Some("--websockets".as_ref())),
+        (fleet.broker.port(), &[identity][..]),
+        (open.port(), &[]),
+        (web.port(), &[websockets]),
+        (secure_web.port(), &[identity, websockets]),
     ] {
         let mut command = Command::new(&python);
         command.arg(&script).arg(port.to_string()).args(more);
         let finished = run(&mut command).success();
         assert_eq!(
             finished.text().matches("ok ").count(),
-            6,
+            10,
             "{}",
             finished.text()
         );
@@ -287,16 +291,23 @@ fn with_mqttjs_clients_of_both_versions_pass_messages() {
     let open = open_broker();
     let tls = format!("mqtts://127.0.0.1:{}", fleet.broker.port());
     let plain = format!("mqtt://127.0.0.1:{}", open.port());
-    let web = open_broker_with("ws://");
-    let web = [web.url(), "/mqtt"].concat();
-    for (url, identity) in [(tls, Some(&one)), (plain, None), (web, None)] {
+    let open_web = open_broker_with("ws://");
+    let web = [open_web.url(), "/mqtt"].concat();
+    let secure = broker_at(&fleet.authority, "wss://");
+    let secure_web = [secure.url(), "/mqtt"].concat();
+    for (url, identity) in [
+        (tls, Some(&one)),
+        (plain, None),
+        (web, None),
+        (secure_web, Some(&one)),
+    ] {
         let mut command = Command::new("node");
         command.env("SMQTT_TEST_NODE", &modules);
         command.arg(&script).arg(&url).args(identity);
         let finished = run(&mut command).success();
         assert_eq!(
             finished.text().matches("ok ").count(),
-            6,
+            10,
             "{url}: {}",
             finished.text()
         );

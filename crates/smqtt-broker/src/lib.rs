@@ -42,6 +42,8 @@ mod commands;
 mod config;
 mod connect_rate;
 mod connection;
+#[cfg(test)]
+mod corpora;
 mod counters;
 mod current;
 mod data_dir;

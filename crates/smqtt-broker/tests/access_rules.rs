@@ -266,6 +266,32 @@ fn the_list_decides_what_is_subscribed_to() {
 }
 
 #[test]
+fn a_filter_may_be_denied_as_it_is_written() {
+    let site = Site::new();
+    site.write(
+        "acl.toml",
+        "[[rule]]\ndeny = [\"subscribe\"]\ntopics = [\"plant/#\"]\nexactly = true\n\
+         [[rule]]\nallow = [\"publish\", \"subscribe\"]\ntopics = [\"#\"]\n",
+    );
+    let broker = start(&site.configuration(false, ""), &["--allow-anonymous"]);
+    let granted = ReasonCode::GrantedQoS1;
+    for (filter, reason) in [
+        ("plant/#", ReasonCode::NotAuthorized),
+        ("$share/g/plant/#", ReasonCode::NotAuthorized),
+        ("plant/+", granted),
+        ("plant/a/#", granted),
+        ("#", granted),
+    ] {
+        let mut client = Client::connect(broker.port(), Options::v5("c"));
+        assert_eq!(
+            client.subscribe(filter, QoS::AtLeastOnce),
+            reason,
+            "{filter}"
+        );
+    }
+}
+
+#[test]
 fn a_will_is_judged_when_its_client_connects() {
     let site = Site::new();
     site.write("acl.toml", RULES);

@@ -2,7 +2,8 @@
 //!
 //! A message is judged by its topic. A subscription is judged by its filter as a whole: it is granted by
 //! the first rule that covers all of it, unless a rule before that denies any part of it. So each
-//! message that a subscription brings would have been granted by itself.
+//! message that a subscription brings would have been granted by itself. Only a rule that is about filters
+//! as they are written (`exactly`) says nothing of other filters that match the same topics.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub(crate) struct Rule {
     /// And these attributes.
     pub(crate) attributes: Option<Policy>,
     pub(crate) topics: Vec<Pattern>,
+    /// Whether it is about these filters as they are written, and not about what they match.
+    pub(crate) exactly: bool,
 }
 
 /// Whom a rule is about.
@@ -84,6 +87,8 @@ struct RuleText {
     who: Vec<String>,
     attributes: Option<String>,
     topics: Vec<String>,
+    #[serde(default)]
+    exactly: bool,
 }
 
 impl Acl {
@@ -136,9 +141,10 @@ impl Acl {
     ) -> Option<&Rule> {
         let names = subject.names();
         self.rules.iter().find(|rule| {
-            let judge = |pattern: &Pattern| match rule.allows {
-                true => pattern.covers(topic, names),
-                false => pattern.overlaps(topic, names),
+            let judge = |pattern: &Pattern| match (rule.exactly, rule.allows) {
+                (true, _) => pattern.is(topic, names),
+                (false, true) => pattern.covers(topic, names),
+                (false, false) => pattern.overlaps(topic, names),
             };
             rule.actions.contains(&action)
                 && rule.topics.iter().any(judge)
@@ -184,6 +190,7 @@ impl Rule {
                 .iter()
                 .map(|topic| Pattern::parse(topic))
                 .collect::<Result<_, _>>()?,
+            exactly: text.exactly,
         })
     }
 
@@ -216,7 +223,8 @@ impl std::fmt::Display for Rule {
             write!(f, " with {}", policy.as_str())?;
         }
         let topics = self.topics.iter().map(|topic| topic.as_str().to_owned());
-        write!(f, " on {}", list(topics.collect()))
+        let exactly = if self.exactly { "exactly " } else { "" };
+        write!(f, " on {exactly}{}", list(topics.collect()))
     }
 }
 
@@ -351,6 +359,48 @@ topics = ["#"]
         assert_eq!(decide(&alice, "", Subscribe, "plant/#"), (false, 2));
         assert_eq!(decide(&alice, "", Subscribe, "plant/+/x"), (false, 2));
         assert_eq!(decide(&Identity::Anonymous, "", Subscribe, "#"), (false, 0));
+    }
+
+    #[test]
+    fn a_rule_may_be_about_filters_as_they_are_written() {
+        let text = r##"
+[[rule]]
+deny = ["subscribe"]
+topics = ["#", "own/%c"]
+exactly = true
+
+[[rule]]
+allow = ["subscribe"]
+topics = ["+", "own/#"]
+
+[[rule]]
+allow = ["subscribe"]
+topics = ["log/+"]
+exactly = true
+"##;
+        let acl = Acl::parse(text, Path::new("acl.toml")).expect("rules");
+        let attributes = AttributeSet::new();
+        let subject = Subject {
+            identity: &Identity::Anonymous,
+            client_id: "c",
+            attributes: &attributes,
+        };
+        for (filter, allowed) in [
+            ("#", false),
+            ("own/c", false),
+            ("own/d", true),
+            ("own/+", true),
+            ("own/#", true),
+            ("log/+", true),
+            ("log/a", false),
+        ] {
+            let rule = acl.decide(&subject, Action::Subscribe, filter);
+            assert_eq!(rule.is_some_and(|rule| rule.allows), allowed, "{filter}");
+        }
+        assert_eq!(
+            acl.rules[0].to_string(),
+            "deny subscribe to everyone on exactly #, own/%c"
+        );
     }
 
     #[test]

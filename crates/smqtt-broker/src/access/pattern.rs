@@ -66,6 +66,11 @@ impl Pattern {
         self.with(names, |pattern| overlaps(pattern, filter))
     }
 
+    /// Whether `filter` is written as this pattern is.
+    pub(crate) fn is(&self, filter: &str, names: Names<'_>) -> bool {
+        self.with(names, |pattern| pattern == filter)
+    }
+
     /// A pattern with a name that the client does not have, or that would be more than a part of a
     /// level, matches nothing: a client id cannot widen a rule.
     fn with(&self, names: Names<'_>, judge: impl FnOnce(&str) -> bool) -> bool {

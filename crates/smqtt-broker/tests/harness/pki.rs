@@ -84,6 +84,22 @@ impl TestPki {
         attributes: &[&str],
         seconds: u64,
     ) -> (ClientConfig, Serial) {
+        let (chain, key, serial) = self.issue(name, attributes, seconds);
+        (self.client(Some((chain, key))), serial)
+    }
+
+    /// A device's certificate chain and private key.
+    pub fn identity(&mut self, name: &str) -> (Vec<CertificateDer<'static>>, IdentityKey) {
+        let (chain, key, _) = self.issue(name, &[], HOUR);
+        (chain, key)
+    }
+
+    fn issue(
+        &mut self,
+        name: &str,
+        attributes: &[&str],
+        seconds: u64,
+    ) -> (Vec<CertificateDer<'static>>, IdentityKey, Serial) {
         let id = name.parse().expect("device id");
         let key = IdentityKey::generate(&mut self.rng);
         let request =
@@ -94,7 +110,7 @@ impl TestPki {
             .authority
             .issue_device_with(&request, &id, &attributes, validity, &mut self.rng)
             .expect("issue");
-        (self.client(Some((issued.chain, key))), issued.serial)
+        (issued.chain, key, issued.serial)
     }
 
     /// Puts a revocation list in the place of `ca.crl`, which is made if it is not there.

@@ -1,15 +1,9 @@
 //! The header of the PROXY protocol, version 2, with which a proxy says whom it connects for.
 //!
-//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>, section 2.2.
+//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>, section 2.2. Without a socket; the fuzz
+//! targets include this file.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, ReadBuf};
-
-use crate::socket::Socket;
 
 /// What every header begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -43,44 +37,33 @@ pub(crate) enum Invalid {
     Truncated,
 }
 
-/// A header while it arrives. Not a byte behind it is taken from the socket.
+/// A header while it arrives, in any pieces.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct Header {
     bytes: Vec<u8>,
 }
 
-impl Reader {
-    /// Reads on, as far as the socket has bytes.
+impl Header {
+    /// How many bytes are known to be missing; none when it is whole. Not a byte behind it is asked for.
     ///
     /// # Errors
-    /// The socket's; [`io::ErrorKind::InvalidData`] with an [`Invalid`].
-    pub(crate) fn poll(
-        &mut self,
-        socket: &mut Socket,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Proxied>> {
-        loop {
-            let size = match size(&self.bytes) {
-                Ok(size) => size,
-                Err(error) => return Poll::Ready(Err(invalid(error))),
-            };
-            if self.bytes.len() == size {
-                return Poll::Ready(parse(&self.bytes).map_err(invalid));
-            }
-            let mut space = [0; 512];
-            let wanted = (size - self.bytes.len()).min(space.len());
-            let mut buf = ReadBuf::new(&mut space[..wanted]);
-            ready!(Pin::new(&mut *socket).poll_read(cx, &mut buf))?;
-            if buf.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
-            self.bytes.extend_from_slice(buf.filled());
-        }
+    /// [`Invalid`], as soon as it shows.
+    pub(crate) fn missing(&self) -> Result<usize, Invalid> {
+        Ok(size(&self.bytes)? - self.bytes.len())
     }
-}
 
-fn invalid(error: Invalid) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
+    /// Takes bytes, at most those that are [`missing`](Self::missing).
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What it says, once it is whole.
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub(crate) fn parse(&self) -> Result<Proxied, Invalid> {
+        parse(&self.bytes)
+    }
 }
 
 /// How many bytes the header that begins so has, as far as these tell.
@@ -99,7 +82,7 @@ fn size(bytes: &[u8]) -> Result<usize, Invalid> {
 }
 
 /// Parses one whole header.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Proxied, Invalid> {
+fn parse(bytes: &[u8]) -> Result<Proxied, Invalid> {
     if size(bytes)? != bytes.len() || bytes.len() < FIXED {
         return Err(Invalid::Truncated);
     }
