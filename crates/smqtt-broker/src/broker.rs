@@ -24,7 +24,7 @@ use crate::listening::{SocketFile, listen};
 use crate::mailbox::Mailbox;
 use crate::restore::{Restored, restore};
 use crate::retained::RetainedStore;
-use crate::shared::{ListenerState, Mail, Reloads, Shared};
+use crate::shared::{FullSessions, ListenerState, Mail, Reloads, Shared};
 use crate::socket::{Acceptor, ListenSocket};
 use crate::store::{self, Committer, Loader, Recovered};
 use crate::trie::Trie;
@@ -129,6 +129,7 @@ impl Broker {
             lifecycle: Lifecycle::default(),
             capture,
             started: Instant::now(),
+            full: FullSessions::default(),
             store: recovered.as_ref().map(|recovered| recovered.store.clone()),
             current: RwLock::new(Arc::new(current)),
         });

@@ -62,6 +62,8 @@ drop_causes! {
     QueueMessages => "queue-messages",
     /// The session's queue had its maximum of bytes.
     QueueBytes => "queue-bytes",
+    /// A publication was refused because a session's queue was full.
+    QueueRefused => "queue-refused",
     /// The message expired before it could be sent.
     Expired => "expired",
     /// The packet would be larger than the client accepts.

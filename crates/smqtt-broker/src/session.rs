@@ -79,6 +79,8 @@ pub(crate) struct Session {
     pub(crate) ends_at: Option<Instant>,
     /// Since when it has no connection.
     pub(crate) away_since: Option<Instant>,
+    /// Its queue is among those that are known to be full.
+    pub(crate) noted_full: bool,
     /// What it lost.
     pub(crate) losses: Losses,
     /// Its side of the store, if it is persistent and there is one.
@@ -159,6 +161,7 @@ impl Sessions {
             will_at: None,
             ends_at: None,
             away_since: None,
+            noted_full: false,
             losses: Losses::default(),
             durable: None,
         })

@@ -1,5 +1,6 @@
 //! What all workers share.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -51,8 +52,39 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
+    /// Sessions with a full queue, while a full queue refuses.
+    pub(crate) full: FullSessions,
     /// What survives a crash; none if nothing is to.
     pub(crate) store: Option<Arc<Store>>,
+}
+
+/// Sessions with a full queue. Looked at only where `session.queue_full` is `refuse`.
+#[derive(Debug, Default)]
+pub(crate) struct FullSessions {
+    count: AtomicUsize,
+    sessions: RwLock<HashSet<SessionRef>>,
+}
+
+impl FullSessions {
+    /// Notes that a session's queue is full, or is not any more.
+    pub(crate) fn note(&self, session: SessionRef, full: bool) {
+        let mut sessions = self.sessions.write();
+        match full {
+            true => sessions.insert(session),
+            false => sessions.remove(&session),
+        };
+        self.count
+            .store(sessions.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether any of these has a full queue.
+    pub(crate) fn any(&self, mut of: impl Iterator<Item = SessionRef>) -> bool {
+        if self.count.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let sessions = self.sessions.read();
+        of.any(|session| sessions.contains(&session))
+    }
 }
 
 /// How often the configuration was read again.

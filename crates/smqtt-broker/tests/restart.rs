@@ -4,7 +4,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Broker, Client, Options, command, publish, utf8};
+use harness::{Broker, Client, Options, command, publish, run, utf8};
 use smqtt_proto::packet::{Ack, Publish};
 use smqtt_proto::{Packet, ProtocolVersion, QoS, ReasonCode};
 
@@ -275,4 +275,90 @@ fn a_data_directory_has_one_broker() {
     .expect("runs");
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&output.stderr).contains("another broker"));
+}
+
+#[test]
+fn damage_stops_the_start_until_it_is_given_up() {
+    let (_dir, data) = data_dir();
+    let first = broker(&data);
+    let mut client = Client::connect(first.port(), Options::v5("c").persistent());
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect();
+    let mut publisher = Client::connect(first.port(), Options::v5("pub"));
+    for n in 0..50 {
+        publisher.publish("t", QoS::AtLeastOnce, &n.to_string());
+    }
+    kill(first);
+    let (code, out, _) = run(&["store", "check", "--data-dir", utf8(&data)]);
+    assert!(
+        code == 0 && out.contains("1 sessions, 50 messages queued"),
+        "{out}"
+    );
+    let (code, out, _) = run(&["store", "export", "--data-dir", utf8(&data)]);
+    let queued = out
+        .lines()
+        .filter(|line| line.contains("\"queued\""))
+        .count();
+    assert_eq!((code, queued), (0, 50), "{out}");
+    let journal = data.join("store/db/0.jnl");
+    let mut bytes = std::fs::read(&journal).expect("readable");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("commits");
+    bytes[used / 2] ^= 0xFF;
+    std::fs::write(&journal, &bytes).expect("written");
+    let arguments = [
+        "--listen",
+        "mqtt://127.0.0.1:0",
+        "--allow-anonymous",
+        "--data-dir",
+        utf8(&data),
+    ];
+    let (code, _, log) = run(&arguments);
+    assert!(
+        code == 4 && log.contains("smqtt-broker store check --data-dir"),
+        "{log}"
+    );
+    let (code, out, log) = run(&["store", "check", "--data-dir", utf8(&data)]);
+    assert!(
+        code == 4 && out.contains("damaged: ") && log.contains("store repair"),
+        "{out}{log}"
+    );
+    let (code, out, _) = run(&["store", "repair", "--data-dir", utf8(&data)]);
+    assert!(
+        code == 0 && out.contains("are given up") && out.contains("whole: "),
+        "{out}"
+    );
+    let second = broker(&data);
+    let options = Options::v5("c").persistent();
+    let (mut client, connack) = Client::connect_with_ack(second.port(), options);
+    assert!(connack.session_present);
+    assert_eq!(take(&mut client, 1), ["0"]);
+}
+
+#[test]
+fn a_full_queue_refuses_where_it_is_told_to() {
+    let broker = Broker::configured("[session]\nqueue_messages = 3\nqueue_full = \"refuse\"\n");
+    let options = || Options::v5("sub").persistent();
+    let mut client = Client::connect(broker.port(), options());
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect();
+    let mut publisher = Client::connect(broker.port(), Options::v5("pub"));
+    let mut taken = Vec::new();
+    let refused = (0..100).any(|n| {
+        let reason = publisher.publish("t", QoS::AtLeastOnce, &n.to_string());
+        if !reason.is_error() {
+            taken.push(n.to_string());
+        }
+        reason == ReasonCode::QuotaExceeded
+    });
+    assert!(refused && taken.len() >= 3);
+    // Who publishes elsewhere, or with QoS 0, is not concerned.
+    assert!(!publisher.publish("u", QoS::AtLeastOnce, "x").is_error());
+    let mut client = Client::connect(broker.port(), options());
+    assert_eq!(take(&mut client, taken.len()), taken);
+    client.settle();
+    harness::wait_for(|| {
+        let reason = publisher.publish("t", QoS::AtLeastOnce, "again");
+        (!reason.is_error()).then_some(())
+    });
+    assert_eq!(take(&mut client, 1), ["again"]);
 }

@@ -2,6 +2,7 @@
 
 mod acl;
 mod passwd;
+mod store;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,9 @@ pub enum Command {
     /// Ask the access control list
     #[command(subcommand)]
     Acl(acl::AclCommand),
+    /// Check, repair or export the store of a broker that is not running
+    #[command(subcommand)]
+    Store(store::StoreCommand),
 }
 
 impl Command {
@@ -28,6 +32,7 @@ impl Command {
         match self {
             Command::Passwd(passwd) => passwd.run(),
             Command::Acl(acl) => acl.run(),
+            Command::Store(store) => store.run(),
         }
     }
 }

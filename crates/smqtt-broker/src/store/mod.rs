@@ -27,6 +27,7 @@ mod record;
 mod recovery;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tools;
 
 use std::fmt;
 use std::sync::Arc;

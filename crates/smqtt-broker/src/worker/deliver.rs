@@ -9,6 +9,7 @@ use smqtt_proto::{Delivery, Message, QoS};
 
 use super::write::count;
 use super::{Pass, Worker};
+use crate::config::QueueFull;
 use crate::counters::DropCause;
 use crate::memory::{self, Pressure};
 use crate::queue::Outbound;
@@ -191,6 +192,43 @@ impl Worker {
             && let Some(session) = self.sessions.get_mut(reference)
         {
             session.queue.push(outbound);
+            self.note_full(reference);
+        }
+    }
+
+    /// Whether somebody with a full queue would get a message, while a full queue refuses.
+    pub(super) fn is_refused_for(
+        &mut self,
+        message: &Message,
+        publisher: Option<SessionRef>,
+        pass: &mut Pass<'_>,
+    ) -> bool {
+        if self.current.config.session.queue_full != QueueFull::Refuse
+            || message.qos() == QoS::AtMostOnce
+        {
+            return false;
+        }
+        let targets = self.targets(message, publisher, pass);
+        let remote = targets.remote.iter().flat_map(|(_, list)| list.iter());
+        let all = targets.local.iter().chain(remote);
+        let wanting = all.filter(|target| target.delivery.qos > QoS::AtMostOnce);
+        let refused = self.shared.full.any(wanting.map(|target| target.session));
+        if refused {
+            self.counters().dropped(DropCause::QueueRefused, 1);
+        }
+        refused
+    }
+
+    /// Notes whether a session's queue is full, while a full queue refuses.
+    pub(super) fn note_full(&mut self, reference: SessionRef) {
+        let limits = &self.current.config.session;
+        let Some(session) = self.sessions.get_mut(reference) else {
+            return;
+        };
+        let full = limits.queue_full == QueueFull::Refuse && session.queue.is_full(0, limits);
+        if full != session.noted_full {
+            session.noted_full = full;
+            self.shared.full.note(reference, full);
         }
     }
 

@@ -98,6 +98,7 @@ impl Worker {
         };
         if let Some(session) = self.sessions.get_mut(reference) {
             push_kept(session, &tracked, source.share(), delivery, group);
+            self.note_full(reference);
         }
     }
 

@@ -235,6 +235,9 @@ impl Worker {
         if let Some(transaction) = &transaction {
             self.note_end(transaction, &session);
         }
+        if session.noted_full {
+            self.shared.full.note(reference, false);
+        }
         if let Some(at) = session.will_at {
             self.timers.unset(at, Timer::Will(reference));
         }

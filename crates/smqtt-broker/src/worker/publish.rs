@@ -43,6 +43,19 @@ impl Worker {
             Some(reason) => reason,
             None => match Message::new(publish, pass.now) {
                 Err(_) => ReasonCode::UnspecifiedError,
+                Ok(message) if self.is_refused_for(&message, publisher, pass) => {
+                    if !self.is_v5(slot) && publish.packet_id.is_some() {
+                        let peer = self.connections[slot].peer;
+                        self.log_peer(
+                            peer,
+                            "queue-refused",
+                            "closed a connection: it publishes for a session whose queue is full",
+                        );
+                        self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
+                        return;
+                    }
+                    ReasonCode::QuotaExceeded
+                }
                 Ok(message) => {
                     let tracked = self.track(&message);
                     transaction = tracked.as_ref().map(|tracked| tracked.transaction.clone());

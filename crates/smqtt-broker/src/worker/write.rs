@@ -69,6 +69,7 @@ impl Worker {
             if connection.phase == Phase::Dead || connection.want_write {
                 return;
             }
+            let mut noted_full = None;
             if let Some(session) = connection
                 .session
                 .and_then(|session| self.sessions.get_mut(session))
@@ -77,11 +78,16 @@ impl Worker {
                 let mut kept = KeptPump::new(pass.shared, self.index, connection.reference(slot));
                 pump(session, connection, room, pass, counters, &mut kept);
                 kept.post(session);
+                noted_full = session.noted_full.then_some(session.reference);
                 if session.presence.is_some() {
                     let limits = &self.current.config.session;
                     note_presence(session, session.queue.is_full(0, limits));
                 }
             }
+            if let Some(session) = noted_full {
+                self.note_full(session);
+            }
+            let connection = &mut *self.connections[slot];
             let waiting = connection.protocol.outbox().len();
             let outbox = connection.protocol.outbox();
             let result = connection
