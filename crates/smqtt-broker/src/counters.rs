@@ -79,6 +79,8 @@ drop_causes! {
     Memory => "memory",
     /// The retained store was full: the message was delivered and not retained.
     RetainedFull => "retained-full",
+    /// The store could not be written: the message was delivered and not retained.
+    StoreFailing => "store-failing",
     /// The store on disk had lost the message.
     StoreDamaged => "store-damaged",
 }

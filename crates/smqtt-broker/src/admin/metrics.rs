@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::StatusCode;
 use prometheus_client::collector::Collector;
@@ -196,6 +196,40 @@ impl Collector for Snapshot {
             "Seconds since the start",
             shared.started.elapsed().as_secs(),
         )?;
+        if let Some(store) = &shared.store {
+            let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let counters = &store.counters;
+            for (name, help, value) in [
+                (
+                    "store_commits",
+                    "Commits of the store",
+                    load(&counters.commits),
+                ),
+                (
+                    "store_changes",
+                    "Entries that they changed",
+                    load(&counters.changes),
+                ),
+                (
+                    "store_commit_microseconds",
+                    "Microseconds that they took",
+                    load(&counters.commit_micros),
+                ),
+                (
+                    "store_failures",
+                    "Commits that failed and were tried again",
+                    load(&counters.failures),
+                ),
+            ] {
+                single(Total, name, help, value)?;
+            }
+            single(
+                Gauge,
+                "store_failing",
+                "1 while the store cannot be written",
+                u64::from(store.refuses()),
+            )?;
+        }
         let draining = shared.lifecycle.stage() != Stage::Running;
         single(
             Gauge,

@@ -123,6 +123,11 @@ impl Worker {
             .store
             .as_ref()
             .filter(|_| !message.topic().as_str().starts_with(SYS_PREFIX));
+        if store.is_some_and(|store| store.refuses()) {
+            // What waits for the disk is bounded by what was acknowledged before.
+            self.counters().dropped(DropCause::StoreFailing, 1);
+            return Err(ReasonCode::QuotaExceeded);
+        }
         if message.payload().is_empty() {
             let mut retained = self.shared.retained.write();
             let removed = retained.remove(message.topic().as_str());
