@@ -254,6 +254,18 @@ fn shares_of_another_key_or_set_are_told_apart() {
 }
 
 #[test]
+fn an_authority_from_before_there_were_backups_gets_a_key() {
+    let site = Site::new();
+    fs::remove_file(site.path().join("backup.key")).unwrap();
+    let out = site.dir.path().join("backup");
+    let out = out.to_str().unwrap();
+    assert_eq!(site.run(&["backup", "--out", out]).status.code(), Some(3));
+    site.ok(&["shares", "make", "2-of-2"]);
+    assert_eq!(site::mode(&site.path().join("backup.key")), 0o600);
+    site.ok(&["backup", "--out", out]);
+}
+
+#[test]
 fn shares_can_be_piped_in_as_they_were_printed() {
     let site = Site::new();
     let printed = site.ok(&["shares", "make", "2-of-3"]);

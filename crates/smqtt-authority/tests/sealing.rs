@@ -190,6 +190,35 @@ fn a_secret_that_is_not_the_sealed_one_is_not_thrown_away() {
     assert!(placed.exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_service_holds_is_in_no_core_dump() {
+    let site = Site::new();
+    let service = site.serve();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<_> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{limits}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn where_the_limit_is_lifted_the_service_locks_its_memory_and_elsewhere_it_still_serves() {
+    let site = Site::new();
+    let key = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let unlimited = key(&limits, "Max locked memory").contains("memory unlimited");
+    let service = site.serve();
+    let status = fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let locked = key(&status, "VmLck:") != "VmLck: 0 kB";
+    assert_eq!(locked, unlimited, "{limits}\n{status}");
+}
+
 /// Runs a command and ends it with SIGKILL after a while.
 fn kill_after(mut command: Command, micros: u64) {
     let mut child = command
