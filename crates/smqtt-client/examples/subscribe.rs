@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut subscriber = client.subscribe([filter], QoS::AtLeastOnce).await?;
     loop {
         match subscriber.next().await {
-            Event::Envelope(EnvelopeEvent::Opened(message)) => println!(
+            Event::Message(message) => println!(
                 "{} from {}: {}",
                 message.topic,
                 message.publisher,

@@ -37,6 +37,7 @@ struct Shared {
     identity: Arc<Identity>,
     keys: Keys,
     close: Duration,
+    protocol: smqtt_proto::ProtocolVersion,
 }
 
 impl Client {
@@ -52,6 +53,7 @@ impl Client {
         let identity = Arc::clone(&options.identity);
         let keys = Keys::of(&identity)?;
         let close = options.timeouts.close;
+        let protocol = options.protocol;
         let (commands, requests) = mpsc::channel(COMMANDS);
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
@@ -66,7 +68,14 @@ impl Client {
             identity,
             keys,
             close,
+            protocol,
         })))
+    }
+
+    /// The MQTT version that is spoken.
+    #[must_use]
+    pub fn protocol(&self) -> smqtt_proto::ProtocolVersion {
+        self.0.protocol
     }
 
     /// The identity that this client acts under.
@@ -199,13 +208,11 @@ impl Client {
     }
 
     /// The way to the connection task.
-    #[cfg(feature = "gateway")]
     pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
         self.0.commands.clone()
     }
 
     /// Why the connection has ended, once it has.
-    #[cfg(feature = "gateway")]
     pub(crate) fn ended(&self) -> Ended {
         self.0.ended.clone()
     }

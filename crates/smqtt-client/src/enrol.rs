@@ -183,7 +183,7 @@ fn is_broken(error: &std::io::Error) -> bool {
 }
 
 /// The I/O error at the bottom of a chain of causes, or the chain's last words.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> std::io::Error {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> std::io::Error {
     let mut cause = error;
     loop {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
@@ -199,7 +199,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> std::io::Error {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

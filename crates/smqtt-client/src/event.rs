@@ -1,12 +1,14 @@
 //! What a subscriber is told.
 
-use crate::Loss;
+use crate::{Loss, Received};
 
 /// One thing that happened to a [`Subscriber`](crate::Subscriber).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message was opened or refused, a key frame was refused, messages are missing.
+    /// A message was verified and opened.
+    Message(Received),
+    /// A message was refused, a key frame was refused, messages are missing.
     Envelope(smqtt_envelope::Event),
     /// The connection was lost; it is being made again.
     Disconnected(Loss),
@@ -20,9 +22,9 @@ pub enum Event {
 impl Event {
     /// The opened message, if this is one.
     #[must_use]
-    pub fn into_message(self) -> Option<smqtt_envelope::Message> {
+    pub fn into_message(self) -> Option<Received> {
         match self {
-            Self::Envelope(smqtt_envelope::Event::Opened(message)) => Some(message),
+            Self::Message(message) => Some(message),
             _ => None,
         }
     }

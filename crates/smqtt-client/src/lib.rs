@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //!
-//! - No payload leaves unsealed: there is no call that publishes plaintext.
+//! - No payload leaves unsealed unless that is said in so many words:
+//!   [`Client::plaintext_publisher`] is the only call that publishes plaintext.
 //! - A message that arrives is verified before it is handed out; one that cannot be opened is an
 //!   event with its reason and never ends a subscription.
 //! - A key frame is acknowledged by the broker before the first message under it goes out, and is
@@ -51,6 +52,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod authority;
 mod backoff;
 mod client;
 mod clock;
@@ -59,27 +61,38 @@ mod connection;
 mod enrol;
 mod error;
 mod event;
+mod examine;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod inbox;
 mod keys;
 mod ledger;
 mod options;
+mod plaintext;
+mod properties;
 mod publisher;
+mod received;
+mod requests;
 mod subscriber;
 mod topics;
 mod transport;
 
 pub use address::BrokerAddress;
+pub use authority::{Presence, authority_presence};
 pub use backoff::Backoff;
 pub use client::Client;
 pub use enrol::{Enrolled, Enrolment, enrol};
 pub use error::{Error, ErrorKind, Loss};
 pub use event::Event;
+pub use examine::{Capture, Findings};
 pub use keys::attributes;
 pub use ledger::{Receipt, Tally};
 pub use options::{Options, Timeouts};
+pub use plaintext::PlaintextPublisher;
+pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
+pub use received::Received;
+pub use requests::Requester;
 pub use subscriber::{Listener, Relayed, Subscriber};
 pub use topics::{publishable, subscribable};
 

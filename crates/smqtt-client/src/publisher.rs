@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::command::{Command, Ended};
 use crate::ledger::Ledger;
 use crate::topics::publishable;
-use crate::{Error, Receipt, Tally, clock};
+use crate::{Error, Properties, Receipt, Tally, clock};
 
 /// How a [`Publisher`] seals: under which policy, with which key periods, how readers come by the
 /// key frames.
@@ -65,7 +65,7 @@ pub struct Publication<'a> {
     payload: &'a [u8],
     qos: QoS,
     retain: bool,
-    expiry: Option<u32>,
+    properties: Option<&'a Properties>,
 }
 
 impl<'a> Publication<'a> {
@@ -77,7 +77,7 @@ impl<'a> Publication<'a> {
             payload: payload.as_ref(),
             qos: QoS::AtLeastOnce,
             retain: false,
-            expiry: None,
+            properties: None,
         }
     }
 
@@ -98,10 +98,11 @@ impl<'a> Publication<'a> {
         self
     }
 
-    /// For how many seconds the broker may keep it (MQTT 5 only). Default: without limit.
+    /// What MQTT 5 carries beside the payload, readable by the broker. Default: nothing. MQTT 3.1.1 has
+    /// no place for it: it is left out there.
     #[must_use]
-    pub fn expiry(mut self, seconds: u32) -> Self {
-        self.expiry = Some(seconds);
+    pub fn properties(mut self, properties: &'a Properties) -> Self {
+        self.properties = Some(properties);
         self
     }
 }
@@ -206,6 +207,11 @@ impl Publisher {
         let place = commands.reserve().await.map_err(|_| self.ended.error())?;
 
         let inline = publication.retain || self.delivery == Delivery::Inline;
+        // Before the sealing, too: what can not be sent must not use up a number.
+        let properties = match publication.properties {
+            Some(own) => own.to_mqtt(content_type(inline))?.into(),
+            None => properties(content_type(inline), None),
+        };
         let (now, rng) = (clock::now(), &mut rand::rng());
         let sealed = if inline {
             self.sealer
@@ -221,7 +227,7 @@ impl Publisher {
         let mut entry = self.messages.enter();
         let receipt = with_receipt.then(|| entry.receipt());
         let message = Command::Publish {
-            publish: publish(&topic, sealed.message, inline, &publication),
+            publish: publish(&topic, sealed.message, properties, &publication),
             entry,
         };
         match sealed.announce {
@@ -240,6 +246,26 @@ impl Publisher {
             self.catch_up().await?;
         }
         Ok(receipt)
+    }
+
+    /// Takes back what the broker retains at `topic`: an empty retained message, which is what MQTT has for
+    /// it. There is nothing to seal; readers that are there at that moment get it as a message that is no
+    /// envelope. It is counted like a message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::send`].
+    pub async fn clear(&mut self, topic: &str) -> Result<(), Error> {
+        let topic = self.checked(topic)?;
+        self.catch_up().await?;
+        let place = self.commands.reserve().await;
+        place
+            .map_err(|_| self.ended.error())?
+            .send(Command::Retract {
+                topic,
+                entry: self.messages.enter(),
+            });
+        Ok(())
     }
 
     /// Sends what an earlier call did not get to: a message that waits for its key frame, and the end
@@ -293,6 +319,13 @@ impl Publisher {
             place.send(held.message);
         }
         Ok(())
+    }
+
+    /// Key frames made so far: each cost an encapsulation and a signature. A message under one costs
+    /// neither.
+    #[must_use]
+    pub fn frames_made(&self) -> u64 {
+        self.sealer.frames_made()
     }
 
     /// How far the messages have come. Key frames are not counted.
@@ -356,6 +389,14 @@ impl Drop for Publisher {
     }
 }
 
+fn content_type(inline: bool) -> &'static str {
+    if inline {
+        MEDIA_TYPE_INLINE
+    } else {
+        MEDIA_TYPE
+    }
+}
+
 pub(crate) fn announcement_topic(text: &str) -> Result<TopicName, Error> {
     TopicName::new(text).map_err(|error| Error::Topic {
         topic: text.to_owned(),
@@ -366,7 +407,7 @@ pub(crate) fn announcement_topic(text: &str) -> Result<TopicName, Error> {
 fn publish(
     topic: &TopicName,
     payload: Vec<u8>,
-    inline: bool,
+    properties: PublishProperties,
     publication: &Publication<'_>,
 ) -> Publish {
     Publish {
@@ -375,14 +416,7 @@ fn publish(
         retain: publication.retain,
         topic: topic.clone(),
         packet_id: None,
-        properties: properties(
-            if inline {
-                MEDIA_TYPE_INLINE
-            } else {
-                MEDIA_TYPE
-            },
-            publication.expiry,
-        ),
+        properties,
         payload: Bytes::from(payload),
     }
 }

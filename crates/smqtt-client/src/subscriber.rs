@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smqtt_envelope::{Counters, Message, Opener};
+use smqtt_envelope::{Counters, Opener};
 use smqtt_proto::QoS;
 
 use crate::inbox::{Inbound, Inbox};
-use crate::{Error, Event, Loss, clock};
+use crate::received::Deliveries;
+use crate::{Error, Event, Loss, Properties, Received, clock};
 
 /// Receives what a subscription brings, verified and opened.
 ///
@@ -18,6 +19,7 @@ use crate::{Error, Event, Loss, clock};
 pub struct Subscriber {
     inbox: Taker,
     opener: Opener,
+    deliveries: Deliveries,
 }
 
 impl Subscriber {
@@ -25,6 +27,7 @@ impl Subscriber {
         Self {
             inbox: Taker::new(inbox),
             opener,
+            deliveries: Deliveries::default(),
         }
     }
 
@@ -47,15 +50,25 @@ impl Subscriber {
     pub fn try_next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.opener.poll_event() {
-                return Some(Event::Envelope(event));
+                return Some(match event {
+                    smqtt_envelope::Event::Opened(message) => {
+                        Event::Message(self.deliveries.received(message))
+                    }
+                    event => {
+                        if let smqtt_envelope::Event::Refused { tag, .. } = &event {
+                            self.deliveries.forget(*tag);
+                        }
+                        Event::Envelope(event)
+                    }
+                });
             }
             match self.inbox.take()? {
-                Inbound::Publish(publish, _) => self.opener.handle_publish(
-                    publish.topic.as_str(),
-                    &publish.payload,
-                    publish.retain,
-                    clock::now(),
-                ),
+                Inbound::Publish(publish, _) => {
+                    let arrival = self.deliveries.arrive(&publish);
+                    let topic = publish.topic.as_str();
+                    self.opener
+                        .handle_arrival(topic, &publish.payload, arrival, clock::now());
+                }
                 Inbound::Lost(loss) => return Some(Event::Disconnected(loss)),
                 Inbound::Restored => return Some(Event::Reconnected),
                 Inbound::Ended(loss) => return Some(Event::Ended(loss)),
@@ -68,10 +81,10 @@ impl Subscriber {
     /// # Errors
     ///
     /// [`Error::ConnectionLost`] when nothing will follow.
-    pub async fn next_message(&mut self) -> Result<Message, Error> {
+    pub async fn next_message(&mut self) -> Result<Received, Error> {
         loop {
             match self.next().await {
-                Event::Envelope(smqtt_envelope::Event::Opened(message)) => return Ok(message),
+                Event::Message(message) => return Ok(message),
                 Event::Ended(loss) => return Err(Error::ConnectionLost(loss)),
                 _ => {}
             }
@@ -116,6 +129,8 @@ pub struct Relayed {
     pub qos: QoS,
     /// Whether the broker had retained it.
     pub retained: bool,
+    /// The properties of MQTT 5.
+    pub properties: Properties,
 }
 
 /// Receives what a broker relays, unopened: to look at, to store, to pass on.
@@ -138,6 +153,7 @@ impl Listener {
                 Some(Inbound::Publish(publish, _)) => {
                     return Ok(Relayed {
                         topic: publish.topic.as_str().to_owned(),
+                        properties: Properties::of(&publish.properties).unwrap_or_default(),
                         payload: publish.payload,
                         qos: publish.qos,
                         retained: publish.retain,

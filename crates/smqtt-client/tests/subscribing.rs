@@ -143,7 +143,7 @@ async fn who_satisfies_the_policy_reads_and_who_does_not_is_told_what_it_takes()
             }
         };
         match event {
-            Event::Envelope(EnvelopeEvent::Opened(message)) if may_read => {
+            Event::Message(message) if may_read => {
                 assert_eq!(message.payload, b"21.5");
                 assert_eq!(message.publisher.as_str(), "sensor");
             }

@@ -8,6 +8,17 @@ use smqtt_policy::Epoch;
 
 use crate::{Refusal, RefusalCounts};
 
+/// What a caller knows of a publish beside topic and payload. Nothing of it is authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// MQTT's flag: the broker had kept it.
+    pub retained: bool,
+    /// The caller's own mark. It comes back with the message, opened or refused, exactly once.
+    pub tag: u64,
+    /// Bytes that the caller keeps under that tag. They count against the bound of the messages that wait.
+    pub kept: usize,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -24,6 +35,8 @@ pub enum Event {
         publisher: Option<Arc<DeviceId>>,
         /// Whether the broker marked it as retained.
         retained: bool,
+        /// The [tag](Arrival::tag) with which it was handed in.
+        tag: u64,
         /// Why.
         reason: Refusal,
     },
@@ -85,6 +98,8 @@ pub struct Message {
     pub key_created: u64,
     /// Whether the broker marked it as retained: an earlier state, kept by the broker. Not authenticated.
     pub retained: bool,
+    /// The [tag](Arrival::tag) with which it was handed in. Not authenticated.
+    pub tag: u64,
     /// Whether this very message was opened before, or may have been because it is more than 128 messages behind. Only retained
     /// messages may repeat; others are refused as replays.
     pub repeated: bool,

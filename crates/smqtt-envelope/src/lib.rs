@@ -70,7 +70,7 @@ mod window;
 
 pub use config::{Delivery, OpenerConfig, SealerConfig};
 pub use error::Error;
-pub use event::{Counters, Event, Message};
+pub use event::{Arrival, Counters, Event, Message};
 pub use opener::Opener;
 pub use refusal::{Refusal, RefusalCounts};
 pub use sealer::{Announcement, Sealed, Sealer, Signer};

@@ -13,7 +13,7 @@ use crate::keyring::{Keyring, State, TopicState};
 use crate::rejected::Rejected;
 use crate::waiting::{Waiting, WaitingRoom};
 use crate::window::{Verdict, Window};
-use crate::{Counters, Error, Event, Message, OpenerConfig, Refusal};
+use crate::{Arrival, Counters, Error, Event, Message, OpenerConfig, Refusal};
 
 /// How many attribute keys, of as many epochs, a reader holds at most.
 const MAX_KEYS: usize = 4;
@@ -81,27 +81,41 @@ impl Opener {
 
     /// Takes one publish, as it arrived: a message, an announced key frame, or anything else. `retained` is MQTT's flag on it.
     pub fn handle_publish(&mut self, topic: &str, payload: &[u8], retained: bool, now: UnixTime) {
+        self.handle_arrival(
+            topic,
+            payload,
+            Arrival {
+                retained,
+                ..Arrival::default()
+            },
+            now,
+        );
+    }
+
+    /// As [`handle_publish`](Self::handle_publish), with what else the caller knows of it: its tag comes back with the
+    /// message's event, however long it waits.
+    pub fn handle_arrival(&mut self, topic: &str, payload: &[u8], arrival: Arrival, now: UnixTime) {
         let now = now.as_secs();
         self.sweep(now);
         if announce::is_reserved(topic) {
             match announce::parse(topic) {
                 Some(_) if payload.is_empty() => self.counters.cleared += 1,
                 Some((of, kid)) => {
-                    self.handle_announcement(topic, of, kid, payload, retained, now);
+                    self.handle_announcement(topic, of, kid, payload, arrival.retained, now);
                 }
                 None => self.counters.ignored += 1,
             }
             return;
         }
         match Envelope::parse(payload) {
-            Ok(Envelope::Sealed(sealed)) => self.open(topic, &sealed, retained, now),
+            Ok(Envelope::Sealed(sealed)) => self.open(topic, &sealed, arrival, now),
             Ok(Envelope::Inline { frame, sealed }) => {
-                self.handle_inline(topic, &frame, &sealed, retained, now);
+                self.handle_inline(topic, &frame, &sealed, arrival, now);
             }
             Ok(Envelope::KeyFrame(_)) => {
-                self.refuse(topic.into(), None, None, retained, Refusal::Misplaced);
+                self.refuse(topic.into(), None, None, arrival, Refusal::Misplaced);
             }
-            Err(error) => self.refuse(topic.into(), None, None, retained, malformed(error)),
+            Err(error) => self.refuse(topic.into(), None, None, arrival, malformed(error)),
         }
     }
 
@@ -249,32 +263,26 @@ impl Opener {
         topic: &str,
         frame: &KeyFrame<'_>,
         sealed: &SealedMessage<'_>,
-        retained: bool,
+        arrival: Arrival,
         now: u64,
     ) {
         let kid = sealed.kid();
         if let Err(reason) = self.check_frame_len(frame.as_bytes().len()) {
-            return self.refuse(topic.into(), Some(kid), None, retained, reason);
+            return self.refuse(topic.into(), Some(kid), None, arrival, reason);
         }
         // Also when the name is known already: a reader that knows the frame must not take what another refuses.
         let digest = frame_digest(frame.as_bytes());
         if KeyId::of_digest(&digest) != kid {
-            return self.refuse(
-                topic.into(),
-                Some(kid),
-                None,
-                retained,
-                Refusal::KidMismatch,
-            );
+            return self.refuse(topic.into(), Some(kid), None, arrival, Refusal::KidMismatch);
         }
         match self.admit(topic, frame, &digest, now) {
             Ok(()) => {
                 self.release(&kid, now);
-                self.open(topic, sealed, retained, now);
+                self.open(topic, sealed, arrival, now);
             }
             Err((publisher, reason)) => {
                 self.release(&kid, now);
-                self.refuse(topic.into(), Some(kid), publisher, retained, reason);
+                self.refuse(topic.into(), Some(kid), publisher, arrival, reason);
             }
         }
     }
@@ -293,7 +301,7 @@ impl Opener {
         }
         for message in self.waiting.take(|message| message.kid == *kid) {
             match SealedMessage::parse(&message.sealed) {
-                Ok(sealed) => self.open(&message.topic, &sealed, message.retained, now),
+                Ok(sealed) => self.open(&message.topic, &sealed, message.arrival, now),
                 Err(error) => self.refuse_waiting(message, malformed(error)),
             }
         }
@@ -301,12 +309,12 @@ impl Opener {
 
     /// Opens a message, lets it wait, or refuses it. On the way of a message that opens under a known key and topic there is
     /// one allocation, for its payload.
-    fn open(&mut self, topic: &str, sealed: &SealedMessage<'_>, retained: bool, now: u64) {
+    fn open(&mut self, topic: &str, sealed: &SealedMessage<'_>, arrival: Arrival, now: u64) {
         let kid = sealed.kid();
         let Some(entry) = self.ring.get_mut(&kid) else {
             return match self.rejected.reason(&kid, now).cloned() {
-                Some(reason) => self.refuse(topic.into(), Some(kid), None, retained, reason),
-                None => self.wait(topic, sealed, retained, now, self.config.wait),
+                Some(reason) => self.refuse(topic.into(), Some(kid), None, arrival, reason),
+                None => self.wait(topic, sealed, arrival, now, self.config.wait),
             };
         };
         let publisher = Arc::clone(&entry.publisher);
@@ -314,14 +322,14 @@ impl Opener {
             State::Open(_) => {}
             State::Refused(reason) => {
                 let reason = reason.clone();
-                return self.refuse(topic.into(), Some(kid), Some(publisher), retained, reason);
+                return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
             }
             State::Ahead(_) => {
-                return self.wait(topic, sealed, retained, now, self.config.renewal_wait);
+                return self.wait(topic, sealed, arrival, now, self.config.renewal_wait);
             }
         }
         if let Some(reason) = expired(&self.config, entry.ends, now) {
-            return self.refuse(topic.into(), Some(kid), Some(publisher), retained, reason);
+            return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
         }
         let policy = Arc::clone(&entry.policy);
         let key_created = entry.created;
@@ -340,7 +348,7 @@ impl Opener {
                 let state = TopicState { key, window };
                 if !self.ring.insert_topic(&kid, Arc::clone(&topic), state) {
                     let reason = Refusal::TooManyKeys;
-                    return self.refuse(topic, Some(kid), Some(publisher), retained, reason);
+                    return self.refuse(topic, Some(kid), Some(publisher), arrival, reason);
                 }
                 self.counters.forgotten = self.ring.forgotten();
                 (topic, payload, verdict)
@@ -351,7 +359,7 @@ impl Opener {
                     Some(sealed_for) => Refusal::WrongTopic { sealed_for },
                     None => Refusal::Altered,
                 };
-                return self.refuse(topic.into(), Some(kid), Some(publisher), retained, reason);
+                return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
             }
         };
         let (repeated, late) = match verdict {
@@ -360,10 +368,10 @@ impl Opener {
                 (false, false)
             }
             Verdict::Late => (false, true),
-            Verdict::Repeated | Verdict::TooLate if retained => (true, false),
+            Verdict::Repeated | Verdict::TooLate if arrival.retained => (true, false),
             Verdict::Repeated | Verdict::TooLate => {
                 let reason = Refusal::Replay { sequence };
-                return self.refuse(topic, Some(kid), Some(publisher), retained, reason);
+                return self.refuse(topic, Some(kid), Some(publisher), arrival, reason);
             }
         };
         self.counters.opened += 1;
@@ -377,7 +385,8 @@ impl Opener {
             kid,
             sequence,
             key_created,
-            retained,
+            retained: arrival.retained,
+            tag: arrival.tag,
             repeated,
             late,
         }));
@@ -411,7 +420,7 @@ impl Opener {
         &mut self,
         topic: &str,
         sealed: &SealedMessage<'_>,
-        retained: bool,
+        arrival: Arrival,
         now: u64,
         patience: Duration,
     ) {
@@ -420,7 +429,7 @@ impl Opener {
             kid: sealed.kid(),
             topic: topic.into(),
             sealed: sealed.as_bytes().into(),
-            retained,
+            arrival,
             deadline: now.saturating_add(patience.as_secs()),
         };
         let mut given_up = Vec::new();
@@ -439,7 +448,7 @@ impl Opener {
             message.topic,
             Some(message.kid),
             publisher,
-            message.retained,
+            message.arrival,
             reason,
         );
     }
@@ -449,7 +458,7 @@ impl Opener {
         topic: Arc<str>,
         kid: Option<KeyId>,
         publisher: Option<Arc<DeviceId>>,
-        retained: bool,
+        arrival: Arrival,
         reason: Refusal,
     ) {
         self.counters.refused.add(&reason);
@@ -457,7 +466,8 @@ impl Opener {
             topic,
             kid,
             publisher,
-            retained,
+            retained: arrival.retained,
+            tag: arrival.tag,
             reason,
         });
     }

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use smqtt_format::KeyId;
 
+use crate::Arrival;
+
 /// A message that waits.
 pub(crate) struct Waiting {
     pub(crate) kid: KeyId,
     pub(crate) topic: Arc<str>,
     /// The sealed message alone, without a frame in front.
     pub(crate) sealed: Box<[u8]>,
-    pub(crate) retained: bool,
+    pub(crate) arrival: Arrival,
     /// The second at which it is given up.
     pub(crate) deadline: u64,
 }
 
 impl Waiting {
     fn cost(&self) -> usize {
-        size_of::<Self>() + self.topic.len() + self.sealed.len()
+        size_of::<Self>() + self.topic.len() + self.sealed.len() + self.arrival.kept
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
             kid: KeyId([kid; 8]),
             topic: "t".into(),
             sealed: vec![kid; length].into(),
-            retained: false,
+            arrival: Arrival::default(),
             deadline: u64::from(kid),
         }
     }
