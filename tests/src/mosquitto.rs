@@ -61,6 +61,15 @@ pub fn subscribed(mut client: Command) -> Running {
 /// If it does not come up.
 #[must_use]
 pub fn broker(authority: &Authority) -> Service {
+    broker_with(authority, "")
+}
+
+/// The same with further lines of configuration.
+///
+/// # Panics
+/// If it does not come up.
+#[must_use]
+pub fn broker_with(authority: &Authority, lines: &str) -> Service {
     let tls = authority.issue_server("mosquitto");
     // It cannot tell which port the system gave it: take a free one and try again if somebody was faster.
     for _ in 0..10 {
@@ -72,7 +81,7 @@ pub fn broker(authority: &Authority) -> Service {
         let text = format!(
             "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
              use_identity_as_username true\nallow_anonymous false\npersistence false\nlog_dest stderr\n\
-             max_queued_messages 0\n{user}",
+             max_queued_messages 0\n{user}{lines}",
             ca = tls.join("ca.crt").display(),
             crt = tls.join("server.crt").display(),
             key = tls.join("server.key").display(),

@@ -58,6 +58,8 @@ pub fn program(name: &str) -> Command {
             command.env_remove(key);
         }
     }
+    // Nor of their profiles.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command.env_remove("RUST_LOG").env("NO_COLOR", "1");
     command
 }

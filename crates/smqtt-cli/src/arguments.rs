@@ -4,7 +4,10 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
-use crate::{enroll, exit, gateway, identity, inspect, key, policy, publish, subscribe};
+use crate::{
+    bench, completions, doctor, enroll, exit, explain, gateway, identity, inspect, key, policy,
+    publish, requests, subscribe,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -39,6 +42,20 @@ pub(crate) struct Arguments {
         hide_env_values = true
     )]
     log: Option<String>,
+
+    /// Take what is not given here or in the environment from this profile of the configuration,
+    /// ~/.config/smqtt/config.toml
+    // Read by profile::apply, before anything is parsed.
+    #[arg(
+        long,
+        global = true,
+        display_order = 1001,
+        value_name = "NAME",
+        env = "SMQTT_PROFILE",
+        hide_env_values = true
+    )]
+    #[allow(dead_code)]
+    profile: Option<String>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -79,6 +96,18 @@ pub(crate) enum Command {
     Key(key::Command),
     /// Explain a captured payload without any key
     Inspect(inspect::Options),
+    /// Say why this device can read a captured payload, or what it lacks, without any network
+    Explain(explain::Options),
+    /// Check this device, its keys, its clock, its authority and its broker
+    Doctor(doctor::Options),
+    /// Send a request and print its response, or answer requests
+    Rr(requests::Options),
+    /// Measure what sealing costs, side by side with plaintext
+    Bench(bench::Options),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::Completions),
+    /// Print the man page, or write all of them
+    Man(completions::Man),
 }
 
 #[cfg(test)]

@@ -84,6 +84,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether MQTT 5 is spoken.
+    pub(crate) fn is_v5(&self) -> bool {
+        matches!(self.mqtt, Mqtt::V5)
+    }
+
     /// How long each step may take.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)

@@ -4,10 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTICE: Style = AnsiColor::Yellow.on_default();
-const FAINT: Style = Style::new().dimmed();
 
 /// Starts logging, if it was asked for. A filter that does not parse is reported and ignored:
 /// logging must not keep the program from working.
@@ -58,17 +58,29 @@ pub(crate) struct Progress {
     started: Instant,
     drawn: Option<Instant>,
     terminal: bool,
+    bar: ProgressBar,
 }
 
 impl Progress {
     const FIRST: Duration = Duration::from_secs(1);
-    const EVERY: Duration = Duration::from_millis(100);
+    /// How often it is worth looking.
+    pub(crate) const EVERY: Duration = Duration::from_millis(100);
 
-    pub(crate) fn new(wanted: bool) -> Self {
+    /// Shown only if `wanted` and standard error is a terminal; a bar if the `total` is known.
+    pub(crate) fn new(wanted: bool, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        let style = match total {
+            Some(_) => "{wide_bar} {pos}/{len} {msg}",
+            None => "{spinner} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
         Self {
             started: Instant::now(),
             drawn: None,
             terminal: wanted && std::io::stderr().is_terminal(),
+            bar,
         }
     }
 
@@ -77,30 +89,27 @@ impl Progress {
     }
 
     /// Draws the line if it is time to.
-    pub(crate) fn tick(&mut self, line: impl FnOnce(Duration) -> String) {
+    pub(crate) fn tick(&mut self, done: u64, line: impl FnOnce(Duration) -> String) {
         if !self.terminal {
             return;
         }
         let now = Instant::now();
         let since = now - self.drawn.unwrap_or(self.started);
-        let wait = if self.drawn.is_none() {
-            Self::FIRST
-        } else {
-            Self::EVERY
-        };
-        if since < wait {
-            return;
+        match self.drawn {
+            None if since < Self::FIRST => return,
+            Some(_) if since < Self::EVERY => return,
+            None => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
+            Some(_) => {}
         }
         self.drawn = Some(now);
-        let text = line(self.elapsed());
-        let _ = write!(anstream::stderr(), "\r{FAINT}{text}{FAINT:#}\x1b[K");
+        self.bar.set_position(done);
+        self.bar.set_message(line(self.elapsed()));
+        self.bar.tick();
     }
 
     /// Removes the line.
     pub(crate) fn clear(&mut self) {
-        if self.drawn.take().is_some() {
-            let _ = write!(anstream::stderr(), "\r\x1b[K");
-        }
+        self.bar.finish_and_clear();
     }
 }
 

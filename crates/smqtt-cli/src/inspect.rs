@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut payload = Vec::new();
     let read = if path == Path::new("-") {
         std::io::stdin()

@@ -10,6 +10,11 @@ pub(crate) fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<
     out.write_all(b"\n")
 }
 
+/// Writes one object, without a line feed.
+pub(crate) fn object(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, object)?)
+}
+
 /// A payload in JSON: `payload` if it is UTF-8, else `payload_base64`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

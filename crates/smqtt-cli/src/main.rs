@@ -5,10 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
+mod completions;
 mod connection;
 mod console;
+mod doctor;
 mod enroll;
 mod exit;
+mod explain;
 mod failure;
 mod gateway;
 mod identity;
@@ -17,19 +21,33 @@ mod interrupt;
 mod json;
 mod key;
 mod policy;
+mod profile;
 mod publish;
+mod requests;
 mod subscribe;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let typed: Vec<_> = std::env::args_os().collect();
+    let command = match profile::apply(Arguments::command(), &typed[1.min(typed.len())..]) {
+        Ok(command) => command,
+        Err(failure) => {
+            failure.report();
+            return failure.exit().into();
+        }
+    };
+    let mut matches = command.get_matches_from(typed);
+    let arguments = match Arguments::from_arg_matches_mut(&mut matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     console::log(arguments.log_filter());
     let outcome = match arguments.command {
         Command::Enroll(options) => on_runtime(enroll::run(options)),
@@ -40,6 +58,14 @@ fn main() -> ExitCode {
         Command::Identity(command) => identity::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Explain(options) => explain::run(&options),
+        Command::Doctor(options) => on_runtime(doctor::run(options)),
+        Command::Rr(options) => on_runtime(requests::run(options)),
+        Command::Bench(options) => on_runtime(bench::run(options)),
+        Command::Completions(options) => {
+            Ok(completions::completions(&options, Arguments::command()))
+        }
+        Command::Man(options) => completions::man(&options, Arguments::command()),
     };
     match outcome {
         Ok(exit) => exit.into(),

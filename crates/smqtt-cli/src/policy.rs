@@ -5,11 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use smqtt_client::Identity;
-use smqtt_policy::{AttributeSet, Policy, Schema, limits::MAX_SCHEMA_BYTES};
+use smqtt_policy::{AttributeSet, Explanation, Policy, Schema, limits::MAX_SCHEMA_BYTES};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::json;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +50,42 @@ struct Language {
     /// Allow only the attributes and values of this schema, a TOML file
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The policy in its canonical form.
+    policy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    satisfied: Option<bool>,
+    /// The smallest sets of conditions of which one would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Vec<Vec<String>>>,
+}
+
+impl Report {
+    fn new(policy: &Policy, explanation: Option<&Explanation>) -> Self {
+        Self {
+            policy: policy.to_string(),
+            satisfied: explanation.map(Explanation::is_satisfied),
+            missing: explanation.map(missing),
+        }
+    }
+}
+
+/// The conditions of each smallest set that is missing.
+pub(crate) fn missing(explanation: &Explanation) -> Vec<Vec<String>> {
+    let sets = explanation.missing().iter();
+    sets.map(|set| {
+        let conditions = set.iter().map(smqtt_policy::Missing::condition);
+        conditions.map(ToString::to_string).collect()
+    })
+    .collect()
 }
 
 #[derive(Debug, Args)]
@@ -70,12 +108,16 @@ pub(crate) struct Explain {
 }
 
 pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
-    let text = match command {
+    let (language, report, text) = match command {
         Command::Check(text) => {
-            text.language.load()?.policy(&text.policy)?;
-            return Ok(Exit::Done);
+            let policy = text.language.load()?.policy(&text.policy)?;
+            (&text.language, Report::new(&policy, None), None)
         }
-        Command::Canonical(text) => text.language.load()?.policy(&text.policy)?.to_string(),
+        Command::Canonical(text) => {
+            let policy = text.language.load()?.policy(&text.policy)?;
+            let canonical = policy.to_string();
+            (&text.language, Report::new(&policy, None), Some(canonical))
+        }
         Command::Explain(options) => {
             let language = options.language.load()?;
             let policy = language.policy(&options.policy)?;
@@ -86,11 +128,21 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
                 }
                 (None, None) => AttributeSet::new(),
             };
-            policy.explain(&set).to_string()
+            let explanation = policy.explain(&set);
+            (
+                &options.language,
+                Report::new(&policy, Some(&explanation)),
+                Some(explanation.to_string()),
+            )
         }
     };
+    let mut out = std::io::stdout().lock();
     // Nobody reads it any more: there is nothing else to do.
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    let _ = match text {
+        _ if language.json => json::line(&mut out, &report),
+        Some(text) => writeln!(out, "{}", text.trim_end()),
+        None => Ok(()),
+    };
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,7 @@
 //! `smqtt pub`: seal messages under a policy and publish them.
 
 mod input;
+mod properties;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Error, Policy, Publication, Publisher, PublisherOptions, QoS, Tally,
-    publishable,
+    Backoff, Client, Delivery, Error, Policy, Properties, Publication, Publisher, PublisherOptions,
+    QoS, Tally, publishable,
 };
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::{json, policy};
 
 use input::Input;
+use properties::PropertyOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,8 +33,16 @@ Examples:
   # each line of a file, one key frame announced for all of them
   smqtt pub -i keys/sensor -t plant/7/log -p 'role = auditor or site = berlin' -l < readings.txt
 
-  # a file as one message, retained
+  # a file as one message, retained; and taking it back
   smqtt pub -i keys/sensor -t plant/7/plan -p 'role = technician' -r -f plan.pdf
+  smqtt pub -i keys/sensor -t plant/7/plan -p 'role = technician' -r -n
+
+  # a sign of life every ten seconds, with the unit as a property of MQTT 5
+  smqtt pub -i keys/sensor -t plant/7/alive -p 'role = technician' -m up \\
+    --repeat 360 --interval 10 --property site=berlin
+
+Exit code 0: the broker has acknowledged every message (with -q 0: all were sent); 7: it refused
+some; 8: some were not acknowledged.
 
 Exit codes: smqtt --help";
 
@@ -73,15 +83,23 @@ pub(crate) struct Options {
     retain: bool,
 
     /// How readers come by the key frame: announced once and retained, or inline in front of every
-    /// message [default: inline with -m and -f, announced with -l]
+    /// message [default: announced with -l and --repeat, else inline]
     #[arg(long, value_name = "HOW")]
     frames: Option<FramesOption>,
 
-    /// With -l: the most messages a second
+    /// Publish the message this many times
+    #[arg(long, value_name = "COUNT", conflicts_with = "lines", value_parser = clap::value_parser!(u64).range(1..))]
+    repeat: Option<u64>,
+
+    /// With --repeat: seconds from one message to the next [default: 1]
+    #[arg(long, value_name = "SECONDS", requires = "repeat", conflicts_with = "rate", value_parser = seconds)]
+    interval: Option<f64>,
+
+    /// With -l and --repeat: the most messages a second
     #[arg(long, value_name = "PER SECOND", value_parser = rate)]
     rate: Option<f64>,
 
-    /// With -l: seconds to try to get a lost connection back before giving up; 0 gives up at once
+    /// With -l and --repeat: seconds to try to get a lost connection back before giving up; 0 gives up at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     retry: u64,
 
@@ -92,6 +110,9 @@ pub(crate) struct Options {
     /// No progress and no summary on stderr
     #[arg(long)]
     quiet: bool,
+
+    #[command(flatten)]
+    properties: PropertyOptions,
 
     #[command(flatten)]
     connection: Connection,
@@ -111,6 +132,17 @@ struct MessageSource {
     /// Publish each line of standard input, without its line feed
     #[arg(short, long)]
     lines: bool,
+
+    /// Publish an empty message; with -r, take back what the broker retains there
+    #[arg(short, long)]
+    null: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give a number of seconds from 0 to 86400".to_owned()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -138,8 +170,9 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     // Everything that can be wrong without a network is checked before there is one.
     let policy = policy::parse(&options.policy)?;
     let topic = publishable(&options.topic)?.to_string();
+    let properties = options.properties.checked(&options.connection)?;
     let (_identity, connect) = options.connection.options()?;
-    let mut input = Input::open(&options.message)?;
+    let mut input = Input::open(&options.message, options.repeat.unwrap_or(1))?;
 
     let interrupt = Interrupt::listen()?;
     let connect = connect.reconnect(options.backoff());
@@ -150,8 +183,9 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let mut run = Run {
         publisher: client.publisher(options.publisher(policy))?,
         topic,
+        properties,
         options: &options,
-        progress: Progress::new(options.message.lines && !options.quiet),
+        progress: Progress::new(options.is_long() && !options.quiet, options.repeat),
         bytes: 0,
     };
     let sent = run.send(&mut input, &interrupt).await;
@@ -181,15 +215,29 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
 }
 
 impl Options {
+    /// Whether there may be many messages.
+    fn is_long(&self) -> bool {
+        self.message.lines || self.repeat.is_some()
+    }
+
+    /// The time from one message to the next.
+    fn pace(&self) -> Option<f64> {
+        match (self.rate, self.interval) {
+            (Some(rate), _) => Some(rate.recip()),
+            (None, Some(interval)) => Some(interval),
+            (None, None) => self.repeat.map(|_| 1.0),
+        }
+    }
+
     fn backoff(&self) -> Option<Backoff> {
-        (self.message.lines && self.retry > 0).then(|| Backoff {
+        (self.is_long() && self.retry > 0).then(|| Backoff {
             give_up: Some(Duration::from_secs(self.retry)),
             ..Backoff::default()
         })
     }
 
     fn publisher(&self, policy: Policy) -> PublisherOptions {
-        let frames = self.frames.unwrap_or(if self.message.lines {
+        let frames = self.frames.unwrap_or(if self.is_long() {
             FramesOption::Announced
         } else {
             FramesOption::Inline
@@ -210,7 +258,7 @@ impl Options {
 
     /// How long acknowledgements may stay away before they are given up.
     fn patience(&self) -> Duration {
-        let retry = if self.message.lines { self.retry } else { 0 };
+        let retry = if self.is_long() { self.retry } else { 0 };
         self.connection.timeout() + Duration::from_secs(retry)
     }
 }
@@ -218,6 +266,7 @@ impl Options {
 struct Run<'a> {
     publisher: Publisher,
     topic: String,
+    properties: Properties,
     options: &'a Options,
     progress: Progress,
     bytes: u64,
@@ -237,19 +286,33 @@ impl Run<'_> {
                     None => return Ok(()),
                 },
             };
-            if let Some(rate) = self.options.rate {
+            if let Some(pace) = self.options.pace() {
                 #[allow(clippy::cast_precision_loss)] // exact up to 2^53 messages
-                let due = started + Duration::from_secs_f64(count as f64 / rate);
-                tokio::select! {
-                    () = tokio::time::sleep_until(due) => {}
-                    () = interrupt.asked() => return Ok(()),
+                let due = Duration::try_from_secs_f64(count as f64 * pace)
+                    .ok()
+                    .and_then(|after| started.checked_add(after));
+                let Some(due) = due else { return Ok(()) };
+                while Instant::now() < due {
+                    let look = due.min(Instant::now() + Progress::EVERY);
+                    tokio::select! {
+                        () = tokio::time::sleep_until(look) => self.show_progress(),
+                        () = interrupt.asked() => return Ok(()),
+                    }
                 }
             }
             let publication = Publication::new(&self.topic, &payload)
                 .qos(self.options.qos())
-                .retain(self.options.retain);
+                .retain(self.options.retain)
+                .properties(&self.properties);
+            let send = async {
+                if self.options.retain && self.options.message.null {
+                    self.publisher.clear(&self.topic).await
+                } else {
+                    self.publisher.send(publication).await
+                }
+            };
             tokio::select! {
-                sent = self.publisher.send(publication) => sent?,
+                sent = send => sent?,
                 () = interrupt.asked() => return Ok(()),
             }
             count += 1;
@@ -287,15 +350,16 @@ impl Run<'_> {
 
     fn show_progress(&mut self) {
         let publisher = &self.publisher;
-        self.progress.tick(|elapsed| {
-            let tally = publisher.tally();
-            #[allow(clippy::cast_precision_loss)] // a rate for the eye
-            let rate = tally.acknowledged as f64 / elapsed.as_secs_f64();
-            format!(
-                "{} published, {} acknowledged, {rate:.0} a second",
-                tally.handed_over, tally.acknowledged
-            )
-        });
+        self.progress
+            .tick(publisher.tally().acknowledged, |elapsed| {
+                let tally = publisher.tally();
+                #[allow(clippy::cast_precision_loss)] // a rate for the eye
+                let rate = tally.acknowledged as f64 / elapsed.as_secs_f64();
+                format!(
+                    "{} published, {} acknowledged, {rate:.0} a second",
+                    tally.handed_over, tally.acknowledged
+                )
+            });
     }
 
     fn summarise(&self, tally: &Tally) {
@@ -313,7 +377,7 @@ impl Run<'_> {
             let mut out = std::io::stdout().lock();
             // Nobody reads the summary any more: the messages are published all the same.
             let _ = json::line(&mut out, &summary).and_then(|()| out.flush());
-        } else if self.options.message.lines && !self.options.quiet {
+        } else if self.options.is_long() && !self.options.quiet {
             console::say(&format!(
                 "{} published, {} acknowledged, {seconds:.1} s",
                 tally.handed_over, tally.acknowledged

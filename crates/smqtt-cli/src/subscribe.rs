@@ -1,10 +1,14 @@
 //! `smqtt sub`: subscribe, verify and open messages.
 
 mod account;
+mod files;
+mod format;
 mod notices;
 mod output;
+pub(crate) mod record;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,8 +22,9 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 
 use account::Account;
+use format::Format;
 use notices::Notices;
-use output::Output;
+use output::{Broken, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +32,15 @@ Examples:
 
   # one message, at most ten seconds, as JSON
   smqtt sub -i keys/anna -t plant/7/temperature -C 1 -W 10 --json
+
+  # who sent what, and when
+  smqtt sub -i keys/anna -t 'plant/#' -F '%I %d %t %p'
+
+  # for other programs
+  smqtt sub -i keys/anna -t 'plant/#' --json | jq -r 'select(.type == \"message\") | .payload'
+
+  # every message into a file of its own
+  smqtt sub -i keys/anna -t 'plant/+/plan' --out-dir plans
 
   # what the broker relays, unopened
   smqtt sub -i keys/anna -t plant/7/temperature --raw -C 1 | smqtt inspect
@@ -37,7 +51,7 @@ A message that this device may not read is counted, not an error; Ctrl-C ends wi
 Exit codes: smqtt --help";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", format::TABLE))]
 pub(crate) struct Options {
     /// A topic filter, with + and # as wildcards; may be given several times
     #[arg(short, long = "topic", value_name = "FILTER", required = true)]
@@ -46,6 +60,18 @@ pub(crate) struct Options {
     /// Print the topic in front of each payload
     #[arg(short, long, conflicts_with_all = ["json", "raw"])]
     verbose: bool,
+
+    /// Print this for each message: text with %t for the topic, %p for the payload and so on, see below
+    #[arg(short = 'F', long, value_name = "FORMAT", conflicts_with_all = ["json", "raw", "verbose"])]
+    format: Option<Format>,
+
+    /// No line feed behind each message
+    #[arg(short = 'N', long, conflicts_with_all = ["json", "raw"])]
+    no_newline: bool,
+
+    /// Write each payload into a file of its own in this directory, and print the file's name instead
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["format", "raw"])]
+    out_dir: Option<PathBuf>,
 
     /// End after this many messages were read
     #[arg(short = 'C', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -99,6 +125,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         smqtt_client::subscribable(filter)?;
     }
     let (identity, connect) = options.connection.options()?;
+    let output = Output::new(&options)?;
     let held = smqtt_client::attributes(&identity)?.without_epoch();
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let interrupt = Interrupt::listen()?;
@@ -112,7 +139,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         end = deadline.reached() => return options.ended(&end, 0),
     };
     let mut run = Run {
-        output: Output::new(&options),
+        output,
         notices: Notices::new(options.quiet || options.json, &held),
         account: Account::default(),
         deadline,
@@ -225,8 +252,16 @@ impl Run<'_> {
             self.notices.note(&event);
             match self.output.event(&event) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Asked),
-                Err(error) => return Err(cannot_write(&error)),
+                Err(Broken::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(End::Asked);
+                }
+                Err(Broken::Output(error)) => return Err(cannot_write(&error)),
+                Err(Broken::File(error)) => {
+                    return Err(Failure::unexpected(format!(
+                        "cannot write a message into the directory of --out-dir: {}",
+                        crate::failure::without_number(&error)
+                    )));
+                }
             }
             if self.options.count == Some(self.account.read()) {
                 return Ok(End::Enough);

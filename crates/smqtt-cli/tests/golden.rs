@@ -15,9 +15,13 @@ fn help_and_errors_are_as_recorded() {
         "SMQTT_TOKEN",
         "SMQTT_MQTT",
         "SMQTT_LOG",
+        "SMQTT_PROFILE",
     ] {
         // An empty variable would count as given.
         assert!(std::env::var_os(variable).is_none(), "{variable} is set");
     }
-    cases.env("COLUMNS", "100").case("tests/cmd/*.trycmd");
+    cases
+        .env("COLUMNS", "100")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .case("tests/cmd/*.trycmd");
 }

@@ -16,18 +16,22 @@ const READ_AHEAD: usize = 1_024;
 
 /// A source of messages.
 pub(super) enum Input {
-    Once(Option<Vec<u8>>),
+    /// The same message so many times more.
+    Same(Vec<u8>, u64),
     Lines(mpsc::Receiver<Result<Vec<u8>, Failure>>),
 }
 
 impl Input {
     /// Opens the source; a single message is read whole here, before anything is connected.
-    pub(super) fn open(source: &MessageSource) -> Result<Self, Failure> {
+    pub(super) fn open(source: &MessageSource, times: u64) -> Result<Self, Failure> {
+        if source.null {
+            return Ok(Self::Same(Vec::new(), times));
+        }
         if let Some(text) = &source.message {
-            return Ok(Self::Once(Some(text.clone().into_bytes())));
+            return Ok(Self::Same(text.clone().into_bytes(), times));
         }
         if let Some(path) = &source.file {
-            return Ok(Self::Once(Some(read_whole(path)?)));
+            return Ok(Self::Same(read_whole(path)?, times));
         }
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
         // Standard input blocks, and can not be interrupted: it gets a thread, which ends with the
@@ -57,7 +61,16 @@ impl Input {
     /// The next message; `None` when there are no more.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         match self {
-            Self::Once(message) => Ok(message.take()),
+            Self::Same(_, 0) => Ok(None),
+            // The last one needs no copy.
+            Self::Same(message, left @ 1) => {
+                *left = 0;
+                Ok(Some(std::mem::take(message)))
+            }
+            Self::Same(message, left) => {
+                *left -= 1;
+                Ok(Some(message.clone()))
+            }
             Self::Lines(lines) => lines.recv().await.transpose(),
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn note(&mut self, event: &Event) {
         match event {
-            Event::Envelope(EnvelopeEvent::Opened(message)) => {
+            Event::Message(message) => {
                 self.read += 1;
                 self.bytes += message.payload.len() as u64;
             }

@@ -2,21 +2,26 @@
 
 use std::io::{self, BufWriter, Stdout, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
-use smqtt_client::{EnvelopeEvent, Event, KeyId, Message, Refusal};
+use smqtt_client::{EnvelopeEvent, Event, KeyId, Received, Refusal};
 use smqtt_pki::DeviceId;
 
 use super::Options;
 use super::account::Account;
-use crate::json::{self, Payload};
+use super::files::Files;
+use super::format::Format;
+use super::record::Record;
+use crate::failure::{Failure, without_number};
+use crate::json;
 
 /// Bytes that are written at a time while messages keep coming.
 const BUFFER: usize = 64 * 1024;
 
-#[derive(Clone, Copy)]
 enum Form {
     Payload,
     TopicAndPayload,
+    Format(Format),
     Json,
 }
 
@@ -24,27 +29,17 @@ enum Form {
 pub(super) struct Output {
     out: BufWriter<Stdout>,
     form: Form,
+    /// What ends each message.
+    end: &'static [u8],
+    /// Where payloads go instead.
+    files: Option<Files>,
 }
 
 #[derive(Serialize)]
 struct MessageLine<'a> {
     r#type: &'static str,
-    topic: &'a str,
     #[serde(flatten)]
-    payload: Payload<'a>,
-    publisher: &'a str,
-    kid: String,
-    sequence: u32,
-    retained: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    repeated: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    late: bool,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
-fn is_false(flag: &bool) -> bool {
-    !flag
+    record: Record<'a>,
 }
 
 #[derive(Serialize)]
@@ -91,51 +86,85 @@ struct SummaryLine<'a> {
     account: &'a Account,
 }
 
+/// What could not be written.
+pub(super) enum Broken {
+    Output(io::Error),
+    File(io::Error),
+}
+
 impl Output {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// Why the directory for files cannot be made.
+    pub(super) fn new(options: &Options) -> Result<Self, Failure> {
+        let files = options.out_dir.as_ref().map(|directory| {
+            Files::new(directory).map_err(|error| {
+                Failure::input(format!(
+                    "cannot make the directory {}: {}",
+                    directory.display(),
+                    without_number(&error)
+                ))
+            })
+        });
+        Ok(Self {
             out: BufWriter::with_capacity(BUFFER, io::stdout()),
-            form: match (options.json, options.verbose) {
-                (true, _) => Form::Json,
-                (false, true) => Form::TopicAndPayload,
-                (false, false) => Form::Payload,
+            form: match &options.format {
+                _ if options.json => Form::Json,
+                Some(format) => Form::Format(format.clone()),
+                None if options.verbose => Form::TopicAndPayload,
+                None => Form::Payload,
             },
-        }
+            end: if options.no_newline { b"" } else { b"\n" },
+            files: files.transpose()?,
+        })
     }
 
-    pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
-        match (self.form, event) {
-            (Form::Json, event) => self.line(event),
-            (form, Event::Envelope(EnvelopeEvent::Opened(message))) => self.message(form, message),
+    pub(super) fn event(&mut self, event: &Event) -> Result<(), Broken> {
+        match event {
+            Event::Message(message) => {
+                let file = match &self.files {
+                    Some(files) => Some(files.write(message).map_err(Broken::File)?),
+                    None => None,
+                };
+                self.message(message, file.as_deref())
+                    .map_err(Broken::Output)
+            }
+            event if matches!(self.form, Form::Json) => self.line(event).map_err(Broken::Output),
             _ => Ok(()),
         }
     }
 
-    fn message(&mut self, form: Form, message: &Message) -> io::Result<()> {
-        if let Form::TopicAndPayload = form {
-            self.out.write_all(message.topic.as_bytes())?;
-            self.out.write_all(b" ")?;
+    fn message(&mut self, message: &Received, file: Option<&str>) -> io::Result<()> {
+        let now = Timestamp::now();
+        match &self.form {
+            Form::Json => {
+                let record = Record::new(message, now);
+                let line = MessageLine {
+                    r#type: "message",
+                    record: match file {
+                        Some(file) => record.in_file(file),
+                        None => record,
+                    },
+                };
+                return json::line(&mut self.out, &line);
+            }
+            Form::Format(format) => format.write(&mut self.out, message, now)?,
+            Form::Payload | Form::TopicAndPayload => {
+                if let Form::TopicAndPayload = self.form {
+                    self.out.write_all(message.topic.as_bytes())?;
+                    self.out.write_all(b" ")?;
+                }
+                match file {
+                    Some(file) => self.out.write_all(file.as_bytes())?,
+                    None => self.out.write_all(&message.payload)?,
+                }
+            }
         }
-        self.out.write_all(&message.payload)?;
-        self.out.write_all(b"\n")
+        self.out.write_all(self.end)
     }
 
     fn line(&mut self, event: &Event) -> io::Result<()> {
         match event {
-            Event::Envelope(EnvelopeEvent::Opened(message)) => json::line(
-                &mut self.out,
-                &MessageLine {
-                    r#type: "message",
-                    topic: &message.topic,
-                    payload: Payload::new(&message.payload),
-                    publisher: message.publisher.as_str(),
-                    kid: message.kid.to_string(),
-                    sequence: message.sequence.get(),
-                    retained: message.retained,
-                    repeated: message.repeated,
-                    late: message.late,
-                },
-            ),
             Event::Envelope(EnvelopeEvent::Refused {
                 topic,
                 kid,

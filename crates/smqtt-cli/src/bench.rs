@@ -1,0 +1,360 @@
+//! `smqtt bench`: what sealing costs, measured side by side with plaintext in one run.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+use smqtt_client::{
+    Client, Event, Listener, Policy, Publication, Publisher, QoS, Subscriber, publishable,
+};
+
+use crate::connection::Connection;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::{console, json, policy};
+
+const EXAMPLES: &str = "\
+Examples:
+  smqtt bench -i keys/anna -t bench/1 -p 'role = technician'
+  smqtt bench -i keys/anna -t bench/1 -p 'role = technician' --size 64,1024 --rounds 9 --json
+
+Plaintext and sealed messages go by turns, round by round, from one connection of this program
+through the broker to another. The figures are of complete messages at the reader, each the median
+of the rounds. Publisher and reader share this machine, and perhaps the broker does: the ratio
+compares like with like, the rates are not those of a machine that does one thing.
+The policy must be one that this device satisfies. What is published is random.
+Exit codes: smqtt --help";
+
+/// Time that one round may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// The topic to measure at; nobody else should use it
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: String,
+
+    /// The policy to seal under; this device has to satisfy it
+    #[arg(
+        short,
+        long,
+        value_name = "POLICY",
+        env = "SMQTT_POLICY",
+        hide_env_values = true
+    )]
+    policy: String,
+
+    /// Payload sizes in bytes
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [64u32, 1024], value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    size: Vec<u32>,
+
+    /// Messages of each kind in a round
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    messages: u32,
+
+    /// Rounds, of which the median counts; one more goes before, to warm up
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+
+    /// The quality of service: 1 or 2 (with 0, messages may be dropped and nothing is measured)
+    #[arg(short, long, value_name = "1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    qos: u8,
+
+    /// Print one JSON object for each size
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What was measured at one size.
+#[derive(Debug, Serialize)]
+struct Measured {
+    r#type: &'static str,
+    size: u32,
+    messages: u32,
+    rounds: u32,
+    /// Messages a second, the median of the rounds.
+    plaintext_per_second: f64,
+    sealed_per_second: f64,
+    /// The median of the rounds' ratios of sealed to plaintext, and the lowest and highest.
+    ratio: f64,
+    ratio_lowest: f64,
+    ratio_highest: f64,
+    /// Bytes that sealing adds to a payload, over all sealed messages of the run.
+    overhead_mean: f64,
+    overhead_highest: usize,
+    /// During the measured rounds: key frames made (an encapsulation and a signature each).
+    frames_made: u64,
+    /// Signatures verified and keys decapsulated (pairings) by the reader.
+    verifications: u64,
+    decapsulations: u64,
+    /// Sealed messages in the measured rounds.
+    sealed_messages: u64,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
+    let policy = policy::parse(&options.policy)?;
+    let topic = publishable(&options.topic)?.to_string();
+    let (identity, connect) = options.connection.options()?;
+    let held = smqtt_client::attributes(&identity)?.without_epoch();
+    if !policy.explain(&held).is_satisfied() {
+        return Err(Failure::input(format!(
+            "this device does not satisfy {policy}, so that it cannot read what it measures: it has {held}"
+        )));
+    }
+    let interrupt = Interrupt::listen()?;
+    let measure = async {
+        let sender = Client::connect(connect.clone().reconnect(None)).await?;
+        let reader = Client::connect(connect.reconnect(None)).await?;
+        for size in &options.size {
+            let measured = at_size(&options, &sender, &reader, &topic, &policy, *size).await?;
+            print(options.json, &measured);
+        }
+        let _ = sender.disconnect().await;
+        let _ = reader.disconnect().await;
+        Ok(Exit::Done)
+    };
+    tokio::select! {
+        done = measure => done,
+        () = interrupt.asked() => Ok(Exit::Done),
+    }
+}
+
+async fn at_size(
+    options: &Options,
+    sender: &Client,
+    reader: &Client,
+    topic: &str,
+    policy: &Policy,
+    size: u32,
+) -> Result<Measured, Failure> {
+    let qos = if options.qos == 1 {
+        QoS::AtLeastOnce
+    } else {
+        QoS::ExactlyOnce
+    };
+    let plain_topic = format!("{topic}/plaintext");
+    let sealed_topic = format!("{topic}/sealed");
+    let mut listener = reader.listen([&plain_topic], qos).await?;
+    let mut subscriber = reader.subscribe([&sealed_topic], qos).await?;
+    let mut observer = sender.listen([&sealed_topic], qos).await?;
+    let mut publisher = sender.publisher(policy.clone())?;
+    let mut payload = vec![0; size as usize];
+    rand::Rng::fill_bytes(&mut rand::rng(), &mut payload);
+    let load = Load {
+        payload,
+        count: options.messages,
+        qos,
+    };
+
+    // The bytes of a message are looked at in the warm-up only: it would slow down the measured rounds.
+    let _ = within(load.plain(sender, &plain_topic, &mut listener)).await?;
+    let (mut extra, mut highest) = (0u64, 0);
+    let look = async {
+        for _ in 0..load.count {
+            let relayed = observer.next().await.map_err(|loss| ended(&loss))?;
+            let overhead = relayed.payload.len().saturating_sub(size as usize);
+            extra += overhead as u64;
+            highest = highest.max(overhead);
+        }
+        Ok::<_, Failure>(())
+    };
+    let (_, looked) = tokio::join!(
+        within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)),
+        within(look)
+    );
+    looked?;
+    drop(observer);
+
+    let before = (publisher.frames_made(), subscriber.counters().clone());
+    let (mut plain, mut sealed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..options.rounds {
+        // By turns, so that what slows this machine down meets both.
+        let (plain_rate, sealed_rate) = if round % 2 == 0 {
+            let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
+            let sealed =
+                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)).await?;
+            (plain, sealed)
+        } else {
+            let sealed =
+                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)).await?;
+            let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
+            (plain, sealed)
+        };
+        plain.push(plain_rate);
+        sealed.push(sealed_rate);
+        ratios.push(sealed_rate / plain_rate);
+    }
+    let after = subscriber.counters();
+    let measured = Measured {
+        r#type: "measured",
+        size,
+        messages: options.messages,
+        rounds: options.rounds,
+        plaintext_per_second: median(&mut plain).round(),
+        sealed_per_second: median(&mut sealed).round(),
+        ratio: thousandths(median(&mut ratios)),
+        ratio_lowest: thousandths(ratios.first().copied().unwrap_or_default()),
+        ratio_highest: thousandths(ratios.last().copied().unwrap_or_default()),
+        #[allow(clippy::cast_precision_loss)] // a few bytes a message
+        overhead_mean: thousandths(extra as f64 / f64::from(options.messages)),
+        overhead_highest: highest,
+        frames_made: publisher.frames_made() - before.0,
+        verifications: after.verifications - before.1.verifications,
+        decapsulations: after.decapsulations - before.1.decapsulations,
+        sealed_messages: after.opened - before.1.opened,
+    };
+    publisher.close().await?;
+    Ok(measured)
+}
+
+/// What is published in a round.
+struct Load {
+    payload: Vec<u8>,
+    count: u32,
+    qos: QoS,
+}
+
+impl Load {
+    /// Messages a second, from the first publish to the last message read.
+    async fn plain(
+        &self,
+        sender: &Client,
+        topic: &str,
+        listener: &mut Listener,
+    ) -> Result<f64, Failure> {
+        let publisher = sender.plaintext_publisher();
+        let started = Instant::now();
+        let publish = async {
+            for _ in 0..self.count {
+                publisher.publish(topic, &self.payload, self.qos).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let read = async {
+            for _ in 0..self.count {
+                listener.next().await.map_err(|loss| ended(&loss))?;
+            }
+            Ok::<_, Failure>(())
+        };
+        tokio::try_join!(publish, read)?;
+        Ok(self.rate(started))
+    }
+
+    async fn sealed(
+        &self,
+        publisher: &mut Publisher,
+        topic: &str,
+        subscriber: &mut Subscriber,
+    ) -> Result<f64, Failure> {
+        let started = Instant::now();
+        let publish = async {
+            for _ in 0..self.count {
+                let publication = Publication::new(topic, &self.payload).qos(self.qos);
+                publisher.send(publication).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let read = async {
+            let mut left = self.count;
+            while left > 0 {
+                match subscriber.next().await {
+                    Event::Message(_) => left -= 1,
+                    Event::Ended(loss) => return Err(ended(&loss)),
+                    // Another publisher's message at this topic.
+                    _ => {}
+                }
+            }
+            Ok::<_, Failure>(())
+        };
+        tokio::try_join!(publish, read)?;
+        Ok(self.rate(started))
+    }
+
+    fn rate(&self, started: Instant) -> f64 {
+        f64::from(self.count) / started.elapsed().as_secs_f64()
+    }
+}
+
+async fn within<T>(round: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(PATIENCE, round)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Failure::new(
+                Exit::TimedOut,
+                format!(
+                    "a round took longer than {} s: take fewer --messages, and a topic that nobody else uses",
+                    PATIENCE.as_secs()
+                ),
+            ))
+        })
+}
+
+fn ended(loss: &smqtt_client::Loss) -> Failure {
+    Failure::new(
+        loss.kind().into(),
+        format!(
+            "the connection to the broker has ended: {}; measure again",
+            console::printable(loss.reason())
+        ),
+    )
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values {
+        [] => 0.0,
+        _ if values.len() % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn print(as_json: bool, measured: &Measured) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads it any more: there is nothing else to do.
+    let _ = if as_json {
+        json::line(&mut out, measured)
+    } else {
+        write!(
+            out,
+            "{} bytes: plaintext {:.0}/s, sealed {:.0}/s, ratio {:.3} ({:.3} to {:.3}, {} rounds of {})\n\
+             \x20 overhead {:.1} bytes a message, at most {}\n\
+             \x20 {} sealed messages: {} key frames made, {} signatures verified, {} decapsulations\n",
+            measured.size,
+            measured.plaintext_per_second,
+            measured.sealed_per_second,
+            measured.ratio,
+            measured.ratio_lowest,
+            measured.ratio_highest,
+            measured.rounds,
+            measured.messages,
+            measured.overhead_mean,
+            measured.overhead_highest,
+            measured.sealed_messages,
+            measured.frames_made,
+            measured.verifications,
+            measured.decapsulations,
+        )
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_in_the_middle() {
+        assert!((median(&mut [3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&mut [4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,439 @@
+//! `smqtt doctor`: whether this device can do its work, and what to do where it cannot.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use serde::Serialize;
+use smqtt_client::{Client, Error, Identity, Policy, QoS, authority_presence};
+use smqtt_pki::{RevocationList, UnixTime};
+
+use crate::connection::Connection;
+use crate::console::printable;
+use crate::exit::Exit;
+use crate::failure::{Failure, without_number};
+use crate::{json, policy};
+
+const EXAMPLES: &str = "\
+Examples:
+  smqtt doctor -i keys/anna
+
+  # also: may this device subscribe there, and could it read what is sealed so?
+  smqtt doctor -i keys/anna -t 'plant/#' -p 'role = technician'
+
+Nothing is published. Ends with exit code 0 if nothing failed, else with that of the first failure.
+Exit codes: smqtt --help";
+
+/// A clock that is off by more than this makes readers refuse key frames, in seconds.
+const CLOCK_SKEW: u64 = 300;
+/// What remains of a certificate when a warning is due, in seconds.
+const SOON: u64 = 7 * 86_400;
+/// The longest revocation list that is read, in bytes.
+const MAX_CRL: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// A topic filter to which this device should be able to subscribe; may be given several times
+    #[arg(short, long = "topic", value_name = "FILTER")]
+    topics: Vec<String>,
+
+    /// A policy that this device should satisfy
+    #[arg(
+        short,
+        long,
+        value_name = "POLICY",
+        env = "SMQTT_POLICY",
+        hide_env_values = true
+    )]
+    policy: Option<String>,
+
+    /// The authority's revocation list, to see its age and whether this device is on it
+    #[arg(long, value_name = "FILE")]
+    crl: Option<PathBuf>,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// One finding.
+#[derive(Debug, Serialize)]
+struct Finding {
+    r#type: &'static str,
+    check: &'static str,
+    verdict: Verdict,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// What was found so far, told as it comes.
+struct Report {
+    json: bool,
+    first: Option<Exit>,
+    warnings: usize,
+    failures: usize,
+}
+
+impl Report {
+    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.tell(check, Verdict::Ok, detail.into(), None);
+    }
+
+    fn warning(&mut self, check: &'static str, detail: impl Into<String>, fix: impl Into<String>) {
+        self.warnings += 1;
+        self.tell(check, Verdict::Warning, detail.into(), Some(fix.into()));
+    }
+
+    fn failed(
+        &mut self,
+        check: &'static str,
+        exit: Exit,
+        detail: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.failures += 1;
+        self.first.get_or_insert(exit);
+        self.tell(check, Verdict::Failed, detail.into(), Some(fix.into()));
+    }
+
+    fn tell(&self, check: &'static str, verdict: Verdict, detail: String, fix: Option<String>) {
+        let finding = Finding {
+            r#type: "finding",
+            check,
+            verdict,
+            detail,
+            fix,
+        };
+        let mut out = std::io::stdout().lock();
+        // Nobody reads it any more: the exit code says it still.
+        let _ = if self.json {
+            json::line(&mut out, &finding)
+        } else {
+            let word = match verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Failed => "FAILED",
+            };
+            let fix = finding.fix.as_ref().map_or_else(String::new, |fix| {
+                format!("{:20} fix: {}\n", "", printable(fix))
+            });
+            write!(
+                out,
+                "{word:<8} {check:<11} {}\n{fix}",
+                printable(&finding.detail)
+            )
+        };
+    }
+}
+
+pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
+    let wanted = options.policy.as_deref().map(policy::parse).transpose()?;
+    for filter in &options.topics {
+        smqtt_client::subscribable(filter)?;
+    }
+    let mut report = Report {
+        json: options.json,
+        first: None,
+        warnings: 0,
+        failures: 0,
+    };
+    let (identity, connect) = match options.connection.options() {
+        Ok(loaded) => loaded,
+        Err(failure) if failure.exit() == Exit::Identity => {
+            report.failed(
+                "identity",
+                Exit::Identity,
+                failure.to_string(),
+                "see the message; where nothing helps, enrol the device again with a new token",
+            );
+            return Ok(report.end());
+        }
+        Err(failure) => return Err(failure),
+    };
+    report.ok(
+        "identity",
+        format!(
+            "{} in {}, private files readable by their owner only",
+            identity.device(),
+            identity.directory().display()
+        ),
+    );
+    check_clock(&mut report, &identity, options.connection.timeout()).await;
+    check_certificate(&mut report, &identity);
+    if let Some(path) = &options.crl {
+        check_revocations(&mut report, &identity, path);
+    }
+    check_keys(&mut report, &identity, wanted.as_ref());
+    match Client::connect(connect.reconnect(None)).await {
+        Ok(client) => {
+            report.ok("broker", "connected, and this device was accepted");
+            check_topics(&mut report, &client, &options.topics).await;
+            let _ = client.disconnect().await;
+        }
+        Err(error) => {
+            let exit = error.kind().into();
+            let fix = broker_fix(&error);
+            report.failed("broker", exit, error.to_string(), fix);
+        }
+    }
+    Ok(report.end())
+}
+
+impl Report {
+    fn end(&self) -> Exit {
+        if self.json {
+            #[derive(Serialize)]
+            struct Summary {
+                r#type: &'static str,
+                failed: usize,
+                warnings: usize,
+            }
+            let summary = Summary {
+                r#type: "summary",
+                failed: self.failures,
+                warnings: self.warnings,
+            };
+            let _ = json::line(&mut std::io::stdout().lock(), &summary);
+        }
+        self.first.unwrap_or(Exit::Done)
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) {
+    match authority_presence(identity, limit).await {
+        Ok(presence) => {
+            report.ok("authority", format!("{} answers", identity.authority()));
+            let Some(there) = presence.time else {
+                report.warning(
+                    "clock",
+                    "the authority does not tell its time",
+                    "compare this device's clock with another one",
+                );
+                return;
+            };
+            let here = now();
+            let off = here.abs_diff(there);
+            if off > CLOCK_SKEW {
+                let side = if here > there { "ahead of" } else { "behind" };
+                report.failed(
+                    "clock",
+                    Exit::Input,
+                    format!("{off} s {side} the authority's"),
+                    "set this device's clock (NTP); readers refuse key frames that are more than 300 s off",
+                );
+            } else {
+                report.ok("clock", format!("within {off} s of the authority's"));
+            }
+        }
+        Err(error) => {
+            let detail = error.to_string();
+            if matches!(error, Error::Untrusted { .. }) {
+                report.failed(
+                    "authority",
+                    Exit::Untrusted,
+                    detail,
+                    "do not enrol or renew there: ask the operator for the fingerprint",
+                );
+            } else {
+                // Publishing and reading go on without it.
+                report.warning(
+                    "authority",
+                    detail,
+                    "messages flow without it; ask its operator before this device's certificate ends",
+                );
+            }
+        }
+    }
+}
+
+fn check_certificate(report: &mut Report, identity: &Identity) {
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(now()));
+    match identity.trust_anchor().verify_device(identity.chain(), at) {
+        Ok(_) => {
+            let left = identity
+                .validity()
+                .not_after()
+                .as_secs()
+                .saturating_sub(at.as_secs());
+            let days = left / 86_400;
+            if left < SOON {
+                report.warning(
+                    "certificate",
+                    format!("valid for {days} more days"),
+                    "get a new one now: enrol the device again",
+                );
+            } else {
+                report.ok(
+                    "certificate",
+                    format!("leads to the authority's root, valid for {days} more days"),
+                );
+            }
+        }
+        Err(error) => report.failed(
+            "certificate",
+            Exit::Identity,
+            error.to_string(),
+            "check the clock first; if that is right, enrol the device again with a new token",
+        ),
+    }
+}
+
+fn check_revocations(report: &mut Report, identity: &Identity, path: &std::path::Path) {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CRL).read_to_end(&mut text));
+    if let Err(error) = read {
+        return report.failed(
+            "revocation",
+            Exit::Input,
+            format!("cannot read {}: {}", path.display(), without_number(&error)),
+            "write it with `smqtt-authority crl`",
+        );
+    }
+    let list = match RevocationList::read(&text, identity.trust_anchor()) {
+        Ok(list) => list,
+        Err(error) => {
+            return report.failed(
+                "revocation",
+                Exit::Untrusted,
+                error.to_string(),
+                "write it anew with `smqtt-authority crl`, at this device's authority",
+            );
+        }
+    };
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(now()));
+    let own = identity.trust_anchor().verify_device(identity.chain(), at);
+    if own.is_ok_and(|own| list.revokes(own.serial())) {
+        return report.failed(
+            "revocation",
+            Exit::Refused,
+            "this device's certificate is revoked",
+            "ask the authority's operator why; a new enrolment needs a new token",
+        );
+    }
+    let validity = list.validity();
+    let age = at.as_secs().saturating_sub(validity.not_before().as_secs());
+    if validity.check(at).is_err() {
+        report.failed(
+            "revocation",
+            Exit::Input,
+            format!("the revocation list is {} days old and over", age / 86_400),
+            "fetch the current one: `smqtt-authority crl`",
+        );
+    } else {
+        report.ok(
+            "revocation",
+            format!(
+                "this device is not on the list, which is {} hours old",
+                age / 3_600
+            ),
+        );
+    }
+}
+
+fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>) {
+    let held = match smqtt_client::attributes(identity) {
+        Ok(held) => held,
+        Err(error) => {
+            return report.failed(
+                "keys",
+                Exit::Identity,
+                error.to_string(),
+                "enrol the device again with a new token",
+            );
+        }
+    };
+    let attributes = held.without_epoch();
+    match held.epoch() {
+        Some(epoch) => report.ok("epoch", format!("the attribute key is of epoch {epoch}")),
+        None => report.failed(
+            "epoch",
+            Exit::Identity,
+            "the attribute key is of no epoch",
+            "enrol the device again with a new token",
+        ),
+    }
+    if attributes.is_empty() {
+        report.warning(
+            "attributes",
+            "this device has none: it reads nothing",
+            "ask the authority's operator for some; publishing needs none",
+        );
+    } else {
+        report.ok("attributes", attributes.to_string());
+    }
+    let Some(wanted) = wanted else { return };
+    let explanation = wanted.explain(&attributes);
+    if explanation.is_satisfied() {
+        report.ok("policy", format!("satisfied: {wanted}"));
+    } else {
+        let missing: Vec<String> = policy::missing(&explanation)
+            .iter()
+            .map(|set| set.join(" and "))
+            .collect();
+        report.failed(
+            "policy",
+            Exit::Input,
+            format!("not satisfied: {wanted}"),
+            format!("ask the authority's operator for {}", missing.join(", or ")),
+        );
+    }
+}
+
+async fn check_topics(report: &mut Report, client: &Client, topics: &[String]) {
+    for filter in topics {
+        match client.subscribe([filter], QoS::AtLeastOnce).await {
+            Ok(_) => report.ok(
+                "subscribe",
+                format!("{filter} and its key announcements are granted"),
+            ),
+            Err(error) => report.failed(
+                "subscribe",
+                error.kind().into(),
+                error.to_string(),
+                "ask the broker's operator for the right to read there, and below smqtt/keys/",
+            ),
+        }
+    }
+}
+
+fn broker_fix(error: &Error) -> &'static str {
+    match error {
+        Error::Unreachable { .. } => {
+            "is it running there? smqtt identity show tells the address, --broker gives another"
+        }
+        Error::TimedOut { .. } => "check the address and any firewall between",
+        Error::Untrusted { .. } => {
+            "its certificate must come from this device's authority: `smqtt-authority broker issue`"
+        }
+        Error::Refused { .. } => {
+            "the broker's log says why; was this device revoked, or does the broker want a password?"
+        }
+        Error::InsecureTransport(_) => "use mqtts://, or --allow-plain-transport if that is meant",
+        Error::Broken { .. } | Error::Tls { .. } => {
+            "is that the broker's port, with TLS for mqtts:// and without for mqtt://?"
+        }
+        _ => "give the broker's address with --broker",
+    }
+}

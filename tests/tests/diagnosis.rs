@@ -1,0 +1,225 @@
+//! `smqtt explain` and `smqtt doctor`: what is wrong is named, with what to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use smqtt_tests::fleet::{Fleet, publish, subscribe};
+use smqtt_tests::programs::{Finished, program, run};
+
+/// The payloads of `count` messages at `topic` as a broker relays them, published by `sensor` with `more` options.
+fn captured(fleet: &Fleet, sensor: &Path, reader: &Path, topic: &str, more: &[&str]) -> PathBuf {
+    let raw = subscribe(reader, topic, &["--raw", "-C", "1"]);
+    let _ = run(&mut publish(sensor, topic, POLICY, more)).success();
+    let file = fleet
+        .authority
+        .root()
+        .join(format!("captured-{}", more.len()));
+    fs::write(&file, raw.wait().success().stdout).expect("written");
+    file
+}
+
+const POLICY: &str = "(role = technician and clearance >= 3) or role = auditor";
+
+fn explain(identity: &Path, arguments: &[&str]) -> serde_json::Value {
+    let mut command = program("smqtt");
+    command
+        .arg("explain")
+        .arg("-i")
+        .arg(identity)
+        .args(arguments);
+    let explained = run(command.arg("--json")).success();
+    serde_json::from_str(&explained.text()).expect("one JSON object")
+}
+
+#[test]
+fn explain_names_what_is_missing_and_reads_what_may_be_read() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "type = thermometer");
+    let auditor = fleet.enrol("auditor", "role = auditor");
+    let novice = fleet.enrol("novice", "role = technician, clearance = 2");
+    let inline = captured(&fleet, &sensor, &auditor, "plant/7", &["-m", "21.5"]);
+    let inline = inline.to_str().expect("UTF-8");
+
+    let may = explain(&auditor, &[inline]);
+    assert_eq!(may["readable"], true);
+    assert_eq!(may["publisher"], "sensor");
+    assert_eq!(may["topic"], "plant/7");
+
+    let may_not = explain(&novice, &[inline]);
+    assert_eq!(may_not["readable"], false);
+    assert_eq!(may_not["reason"], "not-authorised");
+    assert_eq!(
+        may_not["missing"],
+        serde_json::json!([["role = auditor"], ["clearance >= 3"]])
+    );
+    assert_eq!(
+        may_not["publisher"], "sensor",
+        "the signature was verified first"
+    );
+    let next = may_not["next"].as_str().expect("text");
+    assert!(next.contains("role = auditor, or clearance >= 3"), "{next}");
+
+    let moved = explain(&auditor, &[inline, "--topic", "plant/8"]);
+    assert_eq!(moved["reason"], "wrong-topic");
+
+    let mut bytes = fs::read(inline).expect("captured");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    let altered = fleet.authority.root().join("altered");
+    fs::write(&altered, bytes).expect("written");
+    let altered = explain(&auditor, &[altered.to_str().expect("UTF-8")]);
+    assert_eq!(altered["reason"], "altered");
+
+    let plain = fleet.authority.root().join("plain");
+    fs::write(&plain, "21.5").expect("written");
+    let plain = explain(&auditor, &[plain.to_str().expect("UTF-8"), "-t", "plant/7"]);
+    assert_eq!(plain["reason"], "plaintext");
+
+    // No network: it is the same with everything gone.
+    let Fleet {
+        authority,
+        service,
+        broker,
+    } = fleet;
+    let _ = (service.stop(), broker.stop());
+    assert_eq!(explain(&auditor, &[inline])["readable"], true);
+    drop(authority);
+}
+
+#[test]
+fn explain_says_where_an_announced_key_frame_is_and_takes_it() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "type = thermometer");
+    let auditor = fleet.enrol("auditor", "role = auditor");
+    let announced = ["-m", "1", "--frames", "announced"];
+    let message = captured(&fleet, &sensor, &auditor, "plant/7", &announced);
+    let message = message.to_str().expect("UTF-8");
+    let without = explain(&auditor, &[message, "-t", "plant/7"]);
+    assert_eq!(without["reason"], "unknown-key");
+    let kid = without["kid"].as_str().expect("a key id");
+    let next = without["next"].as_str().expect("text");
+    assert!(
+        next.contains(&format!("smqtt/keys/plant/7/{kid}")),
+        "{next}"
+    );
+
+    // The frame of another message is not its.
+    let other = captured(&fleet, &sensor, &auditor, "plant/7", &["-m", "2"]);
+    let frame = split_frame(&fs::read(other).expect("captured"));
+    let file = fleet.authority.root().join("frame");
+    fs::write(&file, frame).expect("written");
+    let wrong = [
+        "--frame",
+        file.to_str().expect("UTF-8"),
+        "-t",
+        "plant/7",
+        message,
+    ];
+    assert_eq!(explain(&auditor, &wrong)["reason"], "kid-mismatch");
+}
+
+/// The key frame in front of an inline payload.
+fn split_frame(payload: &[u8]) -> Vec<u8> {
+    match smqtt_format::Envelope::parse(payload) {
+        Ok(smqtt_format::Envelope::Inline { frame, .. }) => frame.as_bytes().to_vec(),
+        other => panic!("not inline: {other:?}"),
+    }
+}
+
+fn doctor(identity: &Path, arguments: &[&str]) -> Finished {
+    let mut command = program("smqtt");
+    command
+        .arg("doctor")
+        .arg("-i")
+        .arg(identity)
+        .args(arguments);
+    run(&mut command)
+}
+
+/// The verdict on a check and, where it is not ok, its fix.
+fn verdict(finished: &Finished, check: &str) -> (String, Option<String>) {
+    let found = finished.text().lines().find_map(|line| {
+        let finding: serde_json::Value = serde_json::from_str(line).expect("JSON lines");
+        (finding["check"] == check).then_some(finding)
+    });
+    let found = found.unwrap_or_else(|| panic!("no {check} in\n{}", finished.text()));
+    (
+        found["verdict"].as_str().expect("text").to_owned(),
+        found["fix"].as_str().map(str::to_owned),
+    )
+}
+
+#[test]
+fn doctor_finds_nothing_where_nothing_is_wrong() {
+    let fleet = Fleet::start();
+    let anna = fleet.enrol("anna", "role = technician");
+    let list = fleet.authority.root().join("list.pem");
+    let _ = run(fleet.authority.command(&["crl"]).arg("--out").arg(&list)).success();
+    let list = list.to_str().expect("UTF-8");
+    let well = doctor(
+        &anna,
+        &[
+            "-t",
+            "plant/#",
+            "-p",
+            "role = technician",
+            "--crl",
+            list,
+            "--json",
+        ],
+    );
+    assert_eq!(well.code(), 0, "{}\n{}", well.text(), well.stderr);
+    for check in [
+        "identity",
+        "authority",
+        "clock",
+        "certificate",
+        "revocation",
+        "epoch",
+        "attributes",
+        "policy",
+        "broker",
+        "subscribe",
+    ] {
+        assert_eq!(verdict(&well, check), ("ok".to_owned(), None), "{check}");
+    }
+}
+
+#[test]
+fn doctor_gives_every_failure_a_fix_and_the_first_one_its_exit_code() {
+    let fleet = Fleet::start();
+    let anna = fleet.enrol("anna", "role = technician");
+    let Fleet {
+        authority,
+        service,
+        broker,
+    } = fleet;
+
+    let policy = doctor(&anna, &["-p", "role = auditor", "--json"]);
+    assert_eq!(policy.code(), 3);
+    let (word, fix) = verdict(&policy, "policy");
+    assert_eq!(word, "failed");
+    assert!(fix.expect("a fix").contains("role = auditor"));
+
+    let _ = (service.stop(), broker.stop());
+    let alone = doctor(&anna, &["--json"]);
+    assert_eq!(alone.code(), 5, "{}", alone.text());
+    assert_eq!(
+        verdict(&alone, "authority").0,
+        "warning",
+        "messages flow without it"
+    );
+    let (word, fix) = verdict(&alone, "broker");
+    assert_eq!(word, "failed");
+    assert!(fix.expect("a fix").contains("--broker"));
+
+    let key = anna.join("device.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("changed");
+    let exposed = doctor(&anna, &["--json"]);
+    assert_eq!(exposed.code(), 4);
+    assert_eq!(verdict(&exposed, "identity").0, "failed");
+    let words = doctor(&anna, &[]);
+    assert!(words.text().contains("FAILED"), "{}", words.text());
+    assert!(words.text().contains("fix: "), "{}", words.text());
+    drop(authority);
+}
