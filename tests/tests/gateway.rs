@@ -6,7 +6,7 @@ use std::process::Command;
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
 use smqtt_tests::gateway::{client, command, start, subscribed};
 use smqtt_tests::mosquitto;
-use smqtt_tests::programs::{Running, repository, run, run_with_input, wait_for_port};
+use smqtt_tests::programs::{Running, program, repository, run, run_with_input, wait_for_port};
 
 const RULES: &str = r##"
 [[publish]]
@@ -226,47 +226,6 @@ fn with_mosquitto_clients_what_comes_faster_than_the_broker_takes_it_comes_whole
     });
 }
 
-#[test]
-fn with_mosquitto_clients_a_session_survives_the_gateway() {
-    everywhere(|fleet, version| {
-        let identity = home(fleet, version);
-        let anna = fleet.enrol(&format!("anna-{version}"), "site = home");
-        let gateway = start(fleet, &identity, RULES);
-        let reader = [
-            "-c",
-            "-i",
-            "reader",
-            "-t",
-            "house/log",
-            "-q",
-            "1",
-            "-F",
-            "got %p",
-        ];
-        let expiry = ["-x", "3600"];
-        let more = if version == "mqttv5" {
-            &expiry[..]
-        } else {
-            &[]
-        };
-        let reader = [&reader[..], more].concat();
-        let before = subscribed(&gateway, version, &reader);
-        let mut writer = Running::start(&mut publish(&anna, "house/log", "site = home", &["-l"]));
-        writer.write(b"one\n");
-        before.wait_for_stdout("got one");
-        let _ = before.interrupt();
-        gateway.running().signal("KILL");
-        drop(gateway);
-        // Under the key frame that the gateway knew that is no more.
-        writer.write(b"two\nthree\n");
-        let again = start(fleet, &identity, RULES);
-        let after = subscribed(&again, version, &reader);
-        after.wait_for_stdout("got two");
-        after.wait_for_stdout("got three");
-        let _ = writer.interrupt();
-    });
-}
-
 fn paho(gateway: &Service, scenario: &str) -> Command {
     let python =
         std::env::var_os("SMQTT_TEST_PYTHON").expect("scripts/test.sh sets SMQTT_TEST_PYTHON");
@@ -285,6 +244,42 @@ fn with_paho_clients_discovery_retained_states_wills_and_sessions_pass_unchanged
         let gateway = start(&fleet, &home(&fleet, "v5"), RULES);
         let shown = run(&mut paho(&gateway, "discovery")).success();
         assert_eq!(shown.text().matches("ok ").count(), 12, "{}", shown.text());
+    }
+}
+
+#[test]
+fn with_paho_clients_a_session_survives_the_gateway() {
+    for fleet in [Fleet::start(), fleet()] {
+        let identity = home(&fleet, "v5");
+        let anna = fleet.enrol("anna", "site = home");
+        let gateway = start(&fleet, &identity, RULES);
+        let before = Running::start(&mut paho(&gateway, "leave"));
+        let mut writers = Vec::new();
+        for (number, version) in ["3.1.1", "5"].into_iter().enumerate() {
+            let said = |word: &'static str| {
+                move |text: &str| (text.matches(word).count() == number + 1).then_some(())
+            };
+            before.watch_stdout(said("subscribed"));
+            let topic = format!("house/log-{version}");
+            let mut writer = publish(&anna, &topic, "site = home", &["-l"]);
+            let mut writer = Running::start(&mut writer);
+            writer.write(b"one\n");
+            before.watch_stdout(said("left"));
+            writers.push(writer);
+        }
+        let _ = before.wait().success();
+        gateway.running().signal("KILL");
+        drop(gateway);
+        // Under the key frames that the gateway knew that is no more.
+        for writer in &mut writers {
+            writer.write(b"two\nthree\n");
+        }
+        let again = start(&fleet, &identity, RULES);
+        let after = run(&mut paho(&again, "return")).success();
+        assert_eq!(after.text().matches("ok ").count(), 2, "{}", after.text());
+        for writer in writers {
+            let _ = writer.interrupt();
+        }
     }
 }
 
@@ -352,6 +347,62 @@ fn with_paho_clients_qos_1_survives_a_broker_that_goes_and_comes() {
 fn with_paho_clients_qos_1_and_2_survive_a_broker_that_forgets_sessions() {
     let shown = with_a_broker_that_goes_and_comes("forgetful", false);
     assert_eq!(shown.matches("ok ").count(), 4, "{shown}");
+}
+
+#[test]
+fn with_mosquitto_clients_client_ids_are_ones_that_a_strict_broker_admits() {
+    let authority = Authority::init();
+    let tls = authority.issue_server("broker");
+    let config = authority.root().join("broker.toml");
+    std::fs::write(&config, "[access]\nclient_id = \"prefix\"\n").expect("it can be written");
+    let mut strict = program("smqtt-broker");
+    strict
+        .args(["--listen", "mqtts://127.0.0.1:0", "--config"])
+        .arg(&config)
+        .arg("--tls-cert")
+        .arg(tls.join("server.crt"))
+        .arg("--tls-key")
+        .arg(tls.join("server.key"))
+        .arg("--tls-client-ca")
+        .arg(tls.join("ca.crt"))
+        .arg("--data-dir")
+        .arg(authority.root().join("broker-data"));
+    let broker = Service::start(&mut strict, "mqtts://");
+    let fleet = Fleet::with_broker(authority, broker);
+    let gateway = start(&fleet, &home(&fleet, "strict"), RULES);
+    for version in ["mqttv311", "mqttv5"] {
+        for name in ["DVES_0A1B2C", "Kitchen light/2"] {
+            put(
+                &gateway,
+                version,
+                &["-t", "house/a", "-m", "x", "-q", "1", "-i", name],
+            );
+        }
+    }
+}
+
+#[test]
+fn with_mosquitto_clients_one_that_reads_nothing_keeps_nobody_from_reading() {
+    let fleet = Fleet::start();
+    let gateway = start(&fleet, &home(&fleet, "slow"), RULES);
+    let lazy = ["-t", "house/large", "-q", "1", "-F", "got"];
+    let lazy = subscribed(&gateway, "mqttv5", &lazy);
+    lazy.signal("STOP");
+    let eager = subscribed(
+        &gateway,
+        "mqttv5",
+        &["-t", "house/large", "-q", "1", "-F", "got %l"],
+    );
+    let large = vec![b'x'; 500_000];
+    for _ in 0..40 {
+        let mut writer = client("mosquitto_pub", &gateway, "mqttv5");
+        let _ =
+            run_with_input(writer.args(["-t", "house/large", "-q", "1", "-s"]), &large).success();
+    }
+    eager.watch_stdout(|text| (text.matches("got 500000").count() == 40).then_some(()));
+    // Nor is anything lost for it.
+    lazy.signal("CONT");
+    lazy.watch_stdout(|text| (text.matches("got\n").count() == 40).then_some(()));
 }
 
 #[test]

@@ -4,6 +4,8 @@
     paho_gateway.py PORT restart      QoS 1 while the broker behind the gateway goes and comes: prints `stop` and `start`
                                       when it is to, and reads a line when that is done
     paho_gateway.py PORT forgetful    the same with a broker that forgets its sessions
+    paho_gateway.py PORT leave        subscribes with a session that stays, prints `subscribed`, takes one message and goes
+    paho_gateway.py PORT return       comes back to it, does not subscribe, and takes two
 
 Prints `ok` and what was shown, a line each. Exit code 0 only if everything is as it would be without a gateway.
 """
@@ -204,11 +206,33 @@ def forgetful(version, protocol):
         client.leave()
 
 
+def leave(version, protocol):
+    reader = Client(f"reader-{version}", protocol, persistent=True).subscribe(f"house/log-{version}")
+    print("subscribed", flush=True)
+    reader.expect(f"house/log-{version}", b"one")
+    reader.leave()
+    print("ok", version, "left")
+
+
+def come_back(version, protocol):
+    reader = Client(f"reader-{version}", protocol, persistent=True)
+    assert reader.session_present
+    reader.expect(f"house/log-{version}", b"two")
+    reader.expect(f"house/log-{version}", b"three")
+    reader.client.unsubscribe(f"house/log-{version}")
+    reader.leave()
+    print("ok", version, "what it missed is there, whichever gateway it came by")
+
+
 for version, protocol in VERSIONS:
     if scenario == "discovery":
         discovery(version, protocol)
         persistent(version, protocol)
     elif scenario == "restart":
         restart(version, protocol)
-    else:
+    elif scenario == "forgetful":
         forgetful(version, protocol)
+    elif scenario == "leave":
+        leave(version, protocol)
+    else:
+        come_back(version, protocol)

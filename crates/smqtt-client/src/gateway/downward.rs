@@ -12,17 +12,13 @@ use smqtt_proto::{Delivery, Message, PacketId, PublishError, QoS, TopicName, ser
 
 use crate::inbox::Receipt;
 
-/// Messages that wait for a local client before those of QoS 0 are dropped.
-const MAX_WAITING: usize = 256;
-/// Their bytes.
-const MAX_WAITING_BYTES: usize = 1024 * 1024;
+/// Messages, and bytes of them, that wait for a local client before the broker is not read any more.
+const FULL: usize = 256;
+const FULL_BYTES: usize = 1024 * 1024;
 /// Bytes that wait for a local client's socket before nothing more is put there.
 const HIGH_WATER: usize = 64 * 1024;
-/// Messages, and bytes of them, that wait for a local client before the broker is not read any more.
-const FULL: usize = 4096;
-const FULL_BYTES: usize = 4 * 1024 * 1024;
 /// Messages that wait for their key frames.
-pub(super) const MAX_SEALED: usize = 256;
+pub(super) const MAX_SEALED: usize = 4096;
 
 /// By what a sealed message is known again when the broker sends it once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +49,15 @@ struct Ready {
 struct Flight {
     name: Option<Name>,
     receipts: Vec<Receipt>,
+}
+
+/// What follows from a message that was refused.
+pub(super) struct Refused {
+    /// What is owed to the broker now: nothing for a message that the local client is still to acknowledge and
+    /// that the broker has sent once more.
+    pub(super) owed: Option<Receipt>,
+    /// The broker says itself that it sends it once more.
+    pub(super) repeated: bool,
 }
 
 /// The messages for one local client, from the broker's PUBLISH to the client's acknowledgement.
@@ -138,10 +143,6 @@ impl Downward {
         name: Option<Name>,
         receipt: Option<Receipt>,
     ) -> bool {
-        let full = self.queue.len() >= MAX_WAITING || self.bytes >= MAX_WAITING_BYTES;
-        if publish.qos == QoS::AtMostOnce && full {
-            return false;
-        }
         let subscription_ids: SubscriptionIds = if publish.properties.subscription_ids.is_empty() {
             SubscriptionIds::new()
         } else {
@@ -164,14 +165,8 @@ impl Downward {
         true
     }
 
-    /// A message was refused by the opener. Returns what is owed to the broker for it now: nothing if it is
-    /// one that the local client is still to acknowledge and that the broker has sent once more.
-    pub(super) fn refused(
-        &mut self,
-        topic: &str,
-        kid: Option<KeyId>,
-        replay: bool,
-    ) -> Option<Receipt> {
+    /// A message was refused by the opener.
+    pub(super) fn refused(&mut self, topic: &str, kid: Option<KeyId>, replay: bool) -> Refused {
         let index = match kid {
             // What is no envelope never waits: it is the last that was noted.
             None => self.sealed.len().checked_sub(1),
@@ -179,29 +174,38 @@ impl Downward {
                 sealed.topic.as_str() == topic && sealed.name.is_some_and(|(of, _)| of == kid)
             }),
         };
-        let sealed = self.sealed.remove(index?)?;
-        let receipt = sealed.receipt?;
+        let Some(sealed) = index.and_then(|index| self.sealed.remove(index)) else {
+            return Refused {
+                owed: None,
+                repeated: false,
+            };
+        };
+        let mut owed = sealed.receipt;
         if replay && let Some((kid, sequence)) = sealed.name {
             let name = Some(Name {
                 topic: sealed.topic,
                 kid,
                 sequence,
             });
-            let waiting = self.queue.iter_mut().find(|ready| ready.name == name);
-            if let Some(ready) = waiting {
-                ready.receipts.push(receipt);
-                return None;
-            }
-            let flight = self
+            let mut queued = self
+                .queue
+                .iter_mut()
+                .map(|ready| (&ready.name, &mut ready.receipts));
+            let mut flying = self
                 .in_flight
                 .values_mut()
-                .find(|flight| flight.name == name);
-            if let Some(flight) = flight {
-                flight.receipts.push(receipt);
-                return None;
+                .map(|flight| (&flight.name, &mut flight.receipts));
+            let unsettled = queued
+                .find(|(of, _)| **of == name)
+                .or_else(|| flying.find(|(of, _)| **of == name));
+            if let Some((_, receipts)) = unsettled {
+                receipts.extend(owed.take());
             }
         }
-        Some(receipt)
+        Refused {
+            owed,
+            repeated: replay && sealed.publish.dup,
+        }
     }
 
     /// Sends as much as the local client takes. Receipts for what it will never acknowledge go to `owed`;

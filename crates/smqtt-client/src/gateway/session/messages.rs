@@ -23,6 +23,10 @@ impl Session {
     pub(super) fn handle_upstream(&mut self) -> Result<bool, String> {
         let mut handled = false;
         loop {
+            // Its client is slow: the broker has to wait.
+            if self.local.is_some() && self.downward.is_full() {
+                return Ok(handled);
+            }
             let Upstream::Up(link) = &mut self.upstream else {
                 return Ok(handled);
             };
@@ -109,7 +113,7 @@ impl Session {
             let config = OpenerConfig {
                 key_bytes: KEY_BYTES,
                 waiting_messages: MAX_SEALED,
-                waiting_bytes: 1 << 20,
+                waiting_bytes: 4 << 20,
                 report_missing: false,
                 ..OpenerConfig::default()
             };
@@ -141,11 +145,11 @@ impl Session {
                     ..
                 } => {
                     let replay = reason.code() == "replay";
-                    match self.downward.refused(&topic, kid, replay) {
-                        Some(receipt) => self.owed.push(receipt),
-                        // The broker has sent once more what is on its way to the client.
-                        None if replay => continue,
-                        None => {}
+                    let refused = self.downward.refused(&topic, kid, replay);
+                    self.owed.extend(refused.owed);
+                    // It has it already; the broker has not heard so.
+                    if refused.repeated {
+                        continue;
                     }
                     count(&self.shared.account.not_opened);
                     if let Some(suppressed) = self.shared.account.admit(reason.code()) {
@@ -245,6 +249,9 @@ impl Session {
         self.tell(answers);
         if let Some(local) = &mut self.local {
             let sent = self.downward.pump(&mut local.mqtt, &mut self.owed);
+            if sent > 0 {
+                self.stuck_since = None;
+            }
             self.shared
                 .account
                 .delivered
