@@ -14,7 +14,7 @@ use crate::directory::Identity;
 use crate::memory;
 use crate::session::{Durable, SessionRef, Sessions};
 use crate::shared::Shared;
-use crate::store::{Epoch, IdentityRecord, RecoveredSession, SessionRecord, State};
+use crate::store::{Epoch, IdentityRecord, Op, RecoveredSession, SessionRecord, State};
 use crate::subscription::Subscription;
 
 /// What one worker begins with.
@@ -48,6 +48,12 @@ pub(crate) fn restore(shared: &Shared, state: State) -> Result<Vec<Restored>, St
         let mut refused = 0;
         for message in state.retained {
             if message.is_expired(now) {
+                if let Some(store) = &shared.store {
+                    store.note(Op::Retained {
+                        topic: message.topic().clone(),
+                        message: None,
+                    });
+                }
                 continue;
             }
             let message = Arc::new(message.detach_into(memory::charge));
