@@ -140,6 +140,22 @@ fn several_filters_give_one_stream() {
 }
 
 #[test]
+fn a_reader_takes_what_it_demands_and_counts_the_rest() {
+    let site = site();
+    let other = site.fleet.enrol("other", "type = thermometer");
+    let demands = ["--from", "sensor", "--max-age", "3600", "--json", "-C", "1"];
+    let reader = subscribe(&site.reader, "a", &demands);
+    for (device, text) in [(&other, "no"), (&site.sensor, "yes")] {
+        let _ = run(&mut publish(device, "a", POLICY, &["-m", text])).success();
+    }
+    let lines = json_lines(&reader.wait().success().text());
+    let message = lines.iter().find(|line| line["type"] == "message");
+    assert_eq!(message.expect("one message")["payload"], "yes");
+    let summary = lines.last().expect("a summary");
+    assert_eq!(summary["refused"]["unwanted-publisher"], 1, "{summary}");
+}
+
+#[test]
 fn a_message_is_repeated_as_often_as_asked_under_one_key_frame() {
     let site = site();
     let reader = subscribe(&site.reader, "alive", &["-C", "5", "-F", "%s %k %l"]);

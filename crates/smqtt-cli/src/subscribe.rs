@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use smqtt_client::{Client, ErrorKind, Event, Listener, Loss, QoS, Subscriber};
+use smqtt_client::{
+    Client, DeviceId, ErrorKind, Event, Listener, Loss, OpenerConfig, QoS, Subscriber,
+};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
@@ -72,6 +74,14 @@ pub(crate) struct Options {
     /// Write each payload into a file of its own in this directory, and print the file's name instead
     #[arg(long, value_name = "DIR", conflicts_with_all = ["format", "raw"])]
     out_dir: Option<PathBuf>,
+
+    /// Take messages of this publisher only, a device's name; may be given several times
+    #[arg(long, value_name = "DEVICE", conflicts_with = "raw")]
+    from: Vec<DeviceId>,
+
+    /// Take only messages whose key is at most so old: they cannot be older
+    #[arg(long, value_name = "SECONDS", conflicts_with = "raw", value_parser = seconds)]
+    max_age: Option<Duration>,
 
     /// End after this many messages were read
     #[arg(short = 'C', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -225,7 +235,13 @@ struct Run<'a> {
 impl Run<'_> {
     /// Opens messages until it is time to end.
     async fn read(&mut self, client: &Client) -> Result<End, Failure> {
-        let subscribing = client.subscribe(&self.options.topics, self.options.qos());
+        let demands = OpenerConfig {
+            publishers: (!self.options.from.is_empty())
+                .then(|| self.options.from.iter().cloned().collect()),
+            max_age: self.options.max_age,
+            ..OpenerConfig::default()
+        };
+        let subscribing = client.subscribe_with(&self.options.topics, self.options.qos(), demands);
         let mut subscriber: Subscriber = tokio::select! {
             subscriber = subscribing => subscriber?,
             end = self.deadline.reached() => return Ok(end),

@@ -1,8 +1,10 @@
 //! What a publisher and a reader may choose.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use smqtt_format::Sequence;
+use smqtt_pki::DeviceId;
 
 /// How readers come by the key frame of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +81,13 @@ pub struct OpenerConfig {
     /// Whether gaps in sequence numbers are reported. Default true; false for a shared subscription, where each member gets only
     /// its share.
     pub report_missing: bool,
+    /// From whom messages are wanted; others are refused as of an unwanted publisher. Default: from everybody whom the authority
+    /// vouches for.
+    pub publishers: Option<BTreeSet<DeviceId>>,
+    /// How old a message may be, at most: older ones are refused. A message says no time; it is taken to be as old as its key, which
+    /// its publisher signed. So publishers have to change keys at least that often (their lifetime), or their later messages are
+    /// refused, too. The clock skew is allowed for. Default: no limit but that of the key's lifetime and the delay.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for OpenerConfig {
@@ -97,6 +106,8 @@ impl Default for OpenerConfig {
             frame_len: 64 << 10,
             topic_trials: 8,
             report_missing: true,
+            publishers: None,
+            max_age: None,
         }
     }
 }

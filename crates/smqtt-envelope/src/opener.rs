@@ -328,7 +328,9 @@ impl Opener {
                 return self.wait(topic, sealed, arrival, now, self.config.renewal_wait);
             }
         }
-        if let Some(reason) = expired(&self.config, entry.ends, now) {
+        let unfit = expired(&self.config, entry.ends, now)
+            .or_else(|| unwanted(&self.config, &publisher, entry.created, now));
+        if let Some(reason) = unfit {
             return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
         }
         let policy = Arc::clone(&entry.policy);
@@ -508,6 +510,25 @@ fn malformed(error: smqtt_format::Error) -> Refusal {
         smqtt_format::Error::NotAnEnvelope => Refusal::Plaintext,
         error => Refusal::Malformed(error),
     }
+}
+
+/// What the reader demands beside what the format does.
+fn unwanted(
+    config: &OpenerConfig,
+    publisher: &DeviceId,
+    created: u64,
+    now: u64,
+) -> Option<Refusal> {
+    if config
+        .publishers
+        .as_ref()
+        .is_some_and(|wanted| !wanted.contains(publisher))
+    {
+        return Some(Refusal::UnwantedPublisher);
+    }
+    let limit = config.max_age?.saturating_add(config.clock_skew).as_secs();
+    let seconds = now.saturating_sub(created);
+    (seconds > limit).then_some(Refusal::TooOld { seconds })
 }
 
 /// Whether the lifetime that ended at second `ends`, and all tolerance, are over.

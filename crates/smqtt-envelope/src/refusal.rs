@@ -118,6 +118,15 @@ pub enum Refusal {
     /// The message does not open: some bit of it was altered, or it was moved from a topic that this reader knows nothing of.
     #[error("altered, or moved from another topic")]
     Altered,
+    /// Its publisher is not among those from whom the reader wants messages.
+    #[error("its publisher is not among those from whom messages are wanted")]
+    UnwantedPublisher,
+    /// Its key is older than the reader allows a message to be.
+    #[error("its key is {seconds} s old: the message may be older than is allowed here")]
+    TooOld {
+        /// How old its key is.
+        seconds: u64,
+    },
     /// The message was opened before, or comes more than 128 messages late.
     #[error("a repetition of message {sequence}, or more than 128 messages late")]
     Replay {
@@ -165,6 +174,8 @@ codes! {
     Self::NotItsSigner => "not-its-signer",
     Self::UnknownKey => "unknown-key",
     Self::WaitingFull => "waiting-full",
+    Self::UnwantedPublisher => "unwanted-publisher",
+    Self::TooOld { .. } => "too-old",
     Self::WrongTopic { .. } => "wrong-topic",
     Self::Altered => "altered",
     Self::Replay { .. } => "replay",

@@ -601,6 +601,48 @@ fn a_bad_message_ends_nothing() {
 }
 
 #[test]
+fn unwanted_publisher() {
+    let mut world = World::new();
+    let (wanted, other) = (world.device("wanted"), world.device("other"));
+    let config = OpenerConfig {
+        publishers: Some(["wanted".parse().expect("a device id")].into()),
+        ..OpenerConfig::default()
+    };
+    let mut opener = world.opener_with(TECHNICIAN, config);
+    for (device, is_wanted) in [(&wanted, true), (&other, false)] {
+        let (announcement, message) = world.first(device, "a", b"x");
+        nothing(opener.take(&announcement.topic, &announcement.frame));
+        let taken = opener.take("a", &message);
+        if is_wanted {
+            opened(taken);
+        } else {
+            assert_eq!(refused(taken), Refusal::UnwantedPublisher);
+        }
+    }
+}
+
+#[test]
+fn too_old() {
+    let mut world = World::new();
+    let device = world.device("d");
+    let config = OpenerConfig {
+        max_age: Some(Duration::from_secs(60)),
+        clock_skew: Duration::from_secs(5),
+        ..OpenerConfig::default()
+    };
+    for (after, expected) in [(65, None), (66, Some(Refusal::TooOld { seconds: 66 }))] {
+        let (announcement, message) = world.first(&device, "a", b"x");
+        let mut opener = world.opener_with(TECHNICIAN, config.clone());
+        nothing(opener.announce(&announcement));
+        let taken = opener.take_at("a", &message, false, NOW + after);
+        match expected {
+            None => drop(opened(taken)),
+            Some(reason) => assert_eq!(refused(taken), reason),
+        }
+    }
+}
+
+#[test]
 fn codes_are_stable_and_distinct() {
     let expected = [
         "plaintext",
@@ -624,6 +666,8 @@ fn codes_are_stable_and_distinct() {
         "not-its-signer",
         "unknown-key",
         "waiting-full",
+        "unwanted-publisher",
+        "too-old",
         "wrong-topic",
         "altered",
         "replay",
