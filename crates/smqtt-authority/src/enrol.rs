@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use smqtt_abe::Suite;
-use smqtt_pki::enrolment::{EnrolRequest, EnrolResponse, EnrolmentToken, ProblemCode, SecretBytes};
+use smqtt_pki::enrolment::{
+    EnrolRequest, EnrolResponse, EnrolmentToken, ProblemCode, SealingEpoch, SecretBytes,
+};
 use smqtt_pki::{CertificateRequest, DeviceId, IssuedCertificate, UnixTime, Validity};
 use smqtt_policy::{Attribute, AttributeSet, Epoch};
 use zeroize::Zeroizing;
@@ -12,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::clock::system_rng;
 use crate::issuer::Keys;
 use crate::register::audit::{self, Act, Actor};
-use crate::register::{self, TokenRecord};
+use crate::register::{self, DeviceCertificate, Particulars, Standing, TokenRecord};
 use crate::{Error, Issuer};
 
 /// How long a device's certificate is valid: 90 days.
@@ -58,6 +60,10 @@ struct Entitled {
     device: DeviceId,
     attributes: String,
     epoch: Epoch,
+    /// Whether the token is used up: then only the request that has used it gets its answer again.
+    used: bool,
+    /// What was issued for the token before.
+    before: Vec<DeviceCertificate>,
 }
 
 impl Issuer {
@@ -78,22 +84,23 @@ impl Issuer {
             let entitled = match self.entitlement(request, now).await {
                 Ok(entitled) => entitled,
                 Err((device, refusal)) => {
-                    return Err(self.note(refusal, device, &actor, now).await);
+                    return Err(self.note("enrol", refusal, device, &actor, now).await);
                 }
             };
             let device = entitled.device.clone();
-            let keys = self.keys.clone();
-            let certified = self.certified.clone();
+            let issuer = self.clone();
             let csr = request.csr.clone();
             let made = tokio::task::spawn_blocking(move || {
-                make(&keys, &certified, &csr, &entitled, now).map(|made| (entitled, made))
+                make(&issuer, &csr, &entitled, now).map(|made| (entitled, made))
             });
             let (entitled, made) = match made.await.map_err(|_| Error::Task)? {
                 Ok(both) => both,
-                Err(refusal) => return Err(self.note(refusal, Some(device), &actor, now).await),
+                Err(refusal) => {
+                    return Err(self.note("enrol", refusal, Some(device), &actor, now).await);
+                }
             };
             match self.record(&entitled, &made, &actor, now).await? {
-                Recorded::Done { broker } => {
+                Recorded::Done { broker, sealing } => {
                     return Ok(EnrolResponse {
                         device: entitled.device,
                         certificate_chain: made.certificate.chain_pem(),
@@ -104,6 +111,7 @@ impl Issuer {
                         epoch: entitled.epoch.get(),
                         attributes: entitled.attributes,
                         broker,
+                        sealing,
                     });
                 }
                 Recorded::Stale => {}
@@ -134,28 +142,35 @@ impl Issuer {
             attributes,
             expires,
             used,
+            suspended,
         }) = found
         else {
             return Err(invalid());
         };
-        let ask = "ask the authority's operator for a new one (`smqtt-authority device token";
-        if used {
-            let refusal = Refusal::new(
-                ProblemCode::TokenUsed,
-                format!("{ask} {device} --re-enrol`)"),
-            );
+        if suspended {
+            let detail = format!("ask the authority's operator to reinstate {device}");
+            let refusal = Refusal::new(ProblemCode::DeviceSuspended, detail);
             return Err((Some(device), refusal));
         }
         if expires < now {
-            let refusal = Refusal::new(ProblemCode::TokenExpired, format!("{ask} {device}`)"));
+            let refusal = Refusal::new(ProblemCode::TokenExpired, format!("{ASK} {device}`)"));
             return Err((Some(device), refusal));
         }
         let epoch = register.epoch().await.map_err(|e| (None, e.into()))?;
+        let before = register::certificates_of_token(register.reader(), &digest, now)
+            .await
+            .map_err(|e| (None, e.into()))?;
+        if used && before.is_empty() {
+            let refusal = crate::enrol::used(&device);
+            return Err((Some(device), refusal));
+        }
         Ok(Entitled {
             digest,
             device,
             attributes,
             epoch,
+            used,
+            before,
         })
     }
 
@@ -172,6 +187,7 @@ impl Issuer {
             device,
             attributes,
             epoch,
+            ..
         } = entitled;
         let register = self.authority.register();
         let broker = register.addresses().await?.broker;
@@ -181,35 +197,65 @@ impl Issuer {
                 .await?
                 .attributes
                 == *attributes;
-        if !same || !register::consume_token(&mut transaction, digest, device, now).await? {
+        if !same {
             return Ok(Recorded::Stale);
         }
-        register::record_enrolment(
+        if made.again {
+            let serial = made.certificate.serial;
+            let standing = register::standing(&mut *transaction, device, serial).await?;
+            if !matches!(standing, Standing::Good { .. }) {
+                return Ok(Recorded::Stale);
+            }
+        } else {
+            if !register::consume_token(&mut transaction, digest, device, now).await? {
+                return Ok(Recorded::Stale);
+            }
+            let particulars = Particulars {
+                key_digest: &made.key_digest,
+                token: Some(digest),
+                shown: &made.shown,
+            };
+            let certificate = &made.certificate;
+            register::insert_device_certificate(
+                &mut transaction,
+                device,
+                certificate,
+                &particulars,
+                now,
+            )
+            .await?;
+        }
+        let serial = made.certificate.serial.to_string();
+        register::record_key(
             &mut transaction,
             device,
-            &made.certificate,
+            &serial,
             attributes,
             *epoch,
+            true,
             now,
         )
         .await?;
-        let detail = format!(
-            "serial {} epoch {epoch} attributes {attributes}",
-            made.certificate.serial
-        );
+        let again = if made.again { "again " } else { "" };
+        let detail = format!("{again}serial {serial} epoch {epoch} attributes {attributes}");
         let act = Act {
             action: "enrol",
             subject: device.as_str(),
             detail: &detail,
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        let sealing = register::sealing(&mut *transaction, now).await?;
         transaction.commit().await?;
-        Ok(Recorded::Done { broker })
+        Ok(Recorded::Done {
+            broker,
+            sealing: sealing.into_iter().map(SealingEpoch::from).collect(),
+        })
     }
 
     /// Records a refusal in the audit log. A failure of that is logged and does not change the answer.
-    async fn note(
+    pub(crate) async fn note(
         &self,
+        action: &'static str,
         refusal: Refusal,
         device: Option<DeviceId>,
         actor: &Actor,
@@ -226,7 +272,7 @@ impl Issuer {
             let mut transaction = self.authority.register().write().await?;
             let subject = device.as_ref().map_or("", DeviceId::as_str);
             let act = Act {
-                action: "enrol",
+                action,
                 subject,
                 detail: &detail,
             };
@@ -236,7 +282,7 @@ impl Issuer {
         }
         .await;
         if let Err(error) = written {
-            tracing::error!(%error, "a refused enrolment could not be recorded");
+            tracing::error!(%error, "a refusal could not be recorded");
         }
         refusal
     }
@@ -245,6 +291,7 @@ impl Issuer {
 enum Recorded {
     Done {
         broker: Option<String>,
+        sealing: Vec<SealingEpoch>,
     },
     /// The token was used, or the epoch or the attributes changed, since they were read.
     Stale,
@@ -252,56 +299,107 @@ enum Recorded {
 
 /// What a device gets.
 struct Made {
+    /// Of the answer that it had before, if it asks again.
+    again: bool,
     certificate: IssuedCertificate,
+    key_digest: [u8; 32],
+    shown: String,
     attribute_key: Zeroizing<Vec<u8>>,
 }
 
 /// Verifies the certificate request and computes certificate and attribute key. Milliseconds of work: not for an async
 /// worker, and not inside of a transaction.
-fn make(
-    keys: &Keys,
-    certified: &[String],
-    csr: &str,
-    entitled: &Entitled,
-    now: UnixTime,
-) -> Result<Made, Refusal> {
-    let refused = |e: smqtt_pki::Error| match ProblemCode::from(&e) {
-        ProblemCode::Internal => Refusal::Failed(e.into()),
-        code => Refusal::new(code, e.to_string()),
-    };
+fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Result<Made, Refusal> {
     let request = CertificateRequest::from_pem(csr).map_err(refused)?;
     request.check_name(&entitled.device).map_err(refused)?;
-    let attributes: AttributeSet =
-        entitled
-            .attributes
-            .parse()
-            .map_err(|error| Error::Attributes {
-                text: entitled.attributes.clone(),
-                error,
-            })?;
-    let rng = &mut system_rng();
-    let attribute_key = keys
-        .master
-        .issue(
-            &keys.parameters,
-            &attributes.with_epoch(entitled.epoch),
-            rng,
-        )
-        .map_err(Error::from)?
-        .to_bytes();
-    let validity = Validity::starting(now, DEVICE_LIFETIME).map_err(refused)?;
-    let is_public = |attribute: &&Attribute| {
-        let name = attribute.name();
-        name.is_some_and(|name| certified.iter().any(|public| public == name))
+    let key_digest = request.key_digest();
+    let (attributes, shown) = issuer.shown_attributes(&entitled.attributes)?;
+    let before = entitled
+        .before
+        .iter()
+        .find(|certificate| certificate.key_digest.as_deref() == Some(&key_digest[..]));
+    if entitled.used && before.is_none() {
+        return Err(used(&entitled.device));
+    }
+    let attribute_key = issue_key(&issuer.keys, &attributes, entitled.epoch)?;
+    let (again, certificate) = match before {
+        Some(before) => (
+            true,
+            issuer.keys.ca.device_chain(&before.der).map_err(refused)?,
+        ),
+        None => (
+            false,
+            device_certificate(&issuer.keys, &request, &entitled.device, &shown, now)?,
+        ),
     };
-    let public = attributes.stated().filter(is_public);
-    let shown: Vec<String> = public.map(ToString::to_string).collect();
-    let certificate = keys
-        .ca
-        .issue_device_with(&request, &entitled.device, &shown, validity, rng)
-        .map_err(refused)?;
     Ok(Made {
+        again,
         certificate,
+        key_digest,
+        shown: shown.join(", "),
         attribute_key,
     })
+}
+
+pub(crate) fn refused(error: smqtt_pki::Error) -> Refusal {
+    match ProblemCode::from(&error) {
+        ProblemCode::Internal => Refusal::Failed(error.into()),
+        code => Refusal::new(code, error.to_string()),
+    }
+}
+
+fn used(device: &DeviceId) -> Refusal {
+    Refusal::new(
+        ProblemCode::TokenUsed,
+        format!("{ASK} {device} --re-enrol`)"),
+    )
+}
+
+const ASK: &str = "ask the authority's operator for a new one (`smqtt-authority device token";
+
+/// A device's certificate.
+pub(crate) fn device_certificate(
+    keys: &Keys,
+    request: &CertificateRequest,
+    device: &DeviceId,
+    shown: &[String],
+    now: UnixTime,
+) -> Result<IssuedCertificate, Refusal> {
+    let validity = Validity::starting(now, DEVICE_LIFETIME).map_err(refused)?;
+    keys.ca
+        .issue_device_with(request, device, shown, validity, &mut system_rng())
+        .map_err(refused)
+}
+
+/// An attribute key.
+pub(crate) fn issue_key(
+    keys: &Keys,
+    attributes: &AttributeSet,
+    epoch: Epoch,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let attributes = attributes.with_epoch(epoch);
+    let key = keys
+        .master
+        .issue(&keys.parameters, &attributes, &mut system_rng())?;
+    Ok(key.to_bytes())
+}
+
+impl Issuer {
+    /// A device's attributes, and those of them that its certificate shows.
+    pub(crate) fn shown_attributes(
+        &self,
+        text: &str,
+    ) -> Result<(AttributeSet, Vec<String>), Error> {
+        let attributes: AttributeSet = text.parse().map_err(|error| Error::Attributes {
+            text: text.to_owned(),
+            error,
+        })?;
+        let is_public = |attribute: &&Attribute| {
+            let name = attribute.name();
+            name.is_some_and(|name| self.certified.iter().any(|public| public == name))
+        };
+        let public = attributes.stated().filter(is_public);
+        let shown = public.map(ToString::to_string).collect();
+        Ok((attributes, shown))
+    }
 }

@@ -27,6 +27,42 @@ pub enum Error {
         /// What is wrong with it, and where.
         error: ParseError,
     },
+    /// A policy does not parse, or asks for what the schema does not have. [`ParseError::render`] on `text` shows the place.
+    #[error("the policy can not be read: {error}")]
+    Policy {
+        /// What was given.
+        text: String,
+        /// What is wrong with it, and where.
+        error: ParseError,
+    },
+    /// Attributes that the schema does not have, or a schema that is none.
+    #[error("schema: {0}")]
+    Schema(String),
+    /// A schema under which devices or profiles would not keep their attributes.
+    #[error(
+        "the schema would take attributes that are given out:\n  {}\nadd what is missing, or change those devices first",
+        .0.join("\n  ")
+    )]
+    SchemaRefuses(Vec<String>),
+    /// A name that no profile can have.
+    #[error("{0:?} is not a name for a profile: use 1 to 64 letters, digits, '.', '_' or '-'")]
+    ProfileName(String),
+    /// No profile of this name.
+    #[error("there is no profile {0}: `smqtt-authority profile list` shows those that there are")]
+    NoSuchProfile(String),
+    /// A profile that devices have.
+    #[error(
+        "{devices} devices have the profile {name}: give them another with `smqtt-authority device set NAME --profile ...`"
+    )]
+    ProfileInUse {
+        /// The profile.
+        name: String,
+        /// How many devices have it.
+        devices: usize,
+    },
+    /// A name that is the authority's own.
+    #[error("{0} is the authority's own name towards brokers: choose another")]
+    ReservedName(DeviceId),
     /// A device was to be registered without any attribute.
     #[error("a device needs an attribute: give some, such as --attributes \"role = sensor\"")]
     NoAttributes,
@@ -50,9 +86,31 @@ pub enum Error {
         "{0} was revoked: add --re-enrol if it shall be admitted again, with a new certificate"
     )]
     DeviceRevoked(DeviceId),
+    /// What is done to enrolled devices only.
+    #[error(
+        "{0} is not enrolled: there is nothing to suspend; `smqtt-authority device remove {0}` forgets it"
+    )]
+    NotEnrolled(DeviceId),
+    /// A device is suspended.
+    #[error("{0} is suspended: `smqtt-authority device reinstate {0}` ends that")]
+    DeviceSuspended(DeviceId),
+    /// A device is not suspended.
+    #[error("{0} is not suspended")]
+    NotSuspended(DeviceId),
+    /// A token for no use or for very many.
+    #[error("a token can be used 1 to 100 times: give another --uses")]
+    TokenUses,
     /// A token with a lifetime of less than a second, or beyond a year.
     #[error("a token's lifetime is between 1s and 365d: give another --token-expires")]
     TokenLifetime,
+    /// A setting that makes no sense.
+    #[error("the {what} can not be that: {reason}")]
+    Setting {
+        /// Which.
+        what: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The directory holds no authority.
     #[error(
         "{path} holds no authority: make one with `smqtt-authority init --dir {path}`, or give its --dir"

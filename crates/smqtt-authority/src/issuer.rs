@@ -1,14 +1,14 @@
 //! The authority with its secret keys.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smqtt_abe::cp;
 use smqtt_pki::files::{self, StagedDirectory};
 use smqtt_pki::{
-    CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate, RevocationList, ServerName,
-    UnixTime, Validity,
+    AuthorityIdentity, CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate,
+    RevocationList, ServerName, UnixTime, Validity,
 };
 
 use crate::clock::system_rng;
@@ -25,6 +25,8 @@ pub struct Issuer {
     pub(crate) audit_budget: Arc<AuditBudget>,
     /// Names of the attributes that certificates show.
     pub(crate) certified: Arc<[String]>,
+    /// What the authority itself connects to brokers and signs its state with, once it was needed.
+    pub(crate) own: Arc<Mutex<Option<Arc<AuthorityIdentity>>>>,
 }
 
 pub(crate) struct Keys {
@@ -68,6 +70,7 @@ impl Issuer {
             keys: Arc::new(keys),
             audit_budget: Arc::new(AuditBudget::new()),
             certified: Arc::default(),
+            own: Arc::default(),
         })
     }
 
@@ -125,15 +128,12 @@ impl Issuer {
         actor: &Actor,
         now: UnixTime,
     ) -> Result<RevocationList, Error> {
-        let validity = Validity::starting(now, lifetime)?;
         let mut transaction = self.authority.register().write().await?;
-        let revoked = register::revocations(&mut transaction, now).await?;
-        let number = register::number_list(&mut transaction, now, validity.not_after()).await?;
-        let list = self.keys.ca.issue_crl(&revoked, number, validity)?;
+        let (list, number) = self.sign_list(&mut transaction, lifetime, now).await?;
         let act = Act {
             action: "crl-issue",
             subject: &number.to_string(),
-            detail: &format!("{} certificates", revoked.len()),
+            detail: &format!("{} certificates", list.serials().len()),
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         transaction.commit().await?;

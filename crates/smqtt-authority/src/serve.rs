@@ -9,14 +9,15 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::ServerConfig;
 use smqtt_pki::ServerName;
-use smqtt_pki::tls::{ClientAuth, server_config};
+use smqtt_pki::tls::renewal_server_config;
 
 use crate::bounded::Bounds;
 use crate::clock::now;
 use crate::http;
+use crate::peer::PeerAcceptor;
 use crate::register::Addresses;
 use crate::register::audit::Actor;
-use crate::{Error, Issuer};
+use crate::{Error, Issuer, keeper};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -28,8 +29,9 @@ pub struct ServeOptions {
     pub hosts: Vec<ServerName<'static>>,
     /// The URL at which devices reach the service; by default made from the first host and the port.
     pub url: Option<String>,
-    /// The URL at which devices reach the broker; told to each device that enrols. `None` keeps the one from before.
-    pub broker: Option<String>,
+    /// The URLs of the brokers: the first is told to each device that enrols, all get the authority's state. Empty keeps
+    /// those from before.
+    pub brokers: Vec<String>,
 }
 
 /// What [`serve()`] tells once it listens.
@@ -49,6 +51,9 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long running requests may take to end at a stop.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long ago a client's certificate may have expired for a handshake. The setting decides for a renewal, and its refusal says
+/// what to do, as a failed handshake could not.
+const LONGEST_GRACE: Duration = Duration::from_secs(3650 * 86_400);
 /// How long the service's own certificate is valid. It is issued at each start and renewed at two thirds of its time.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
@@ -82,20 +87,26 @@ pub async fn serve(
     let mut addresses = issuer.authority.register().addresses().await?;
     addresses = Addresses {
         url: Some(url.clone()),
-        broker: options.broker.or(addresses.broker),
+        broker: options.brokers.first().cloned().or(addresses.broker),
     };
     issuer
         .authority
         .register()
         .set_addresses(&addresses)
         .await?;
+    if !options.brokers.is_empty() {
+        issuer.authority.set_brokers(&options.brokers).await?;
+    }
 
     let tls = RustlsConfig::from_config(certificate(&issuer, &hosts).await?);
     let renewal = tokio::spawn(renew(issuer.clone(), hosts, tls.clone()));
     let checkpoints = tokio::spawn(sign_daily(issuer.clone()));
-    let acceptor = RustlsAcceptor::new(tls)
-        .handshake_timeout(PATIENCE)
-        .acceptor(Bounds::new(CONNECTIONS, CONNECTION_LIFETIME));
+    let keeper = tokio::spawn(keeper::keep(issuer.clone()));
+    let acceptor = PeerAcceptor::new(
+        RustlsAcceptor::new(tls)
+            .handshake_timeout(PATIENCE)
+            .acceptor(Bounds::new(CONNECTIONS, CONNECTION_LIFETIME)),
+    );
     let handle = Handle::new();
     let mut server = axum_server::from_tcp(listener)
         .map_err(listen)?
@@ -123,6 +134,7 @@ pub async fn serve(
         .await;
     renewal.abort();
     checkpoints.abort();
+    keeper.abort();
     stopping.abort();
     issuer.authority.close().await;
     served.map_err(Error::Serve)
@@ -136,10 +148,11 @@ async fn certificate(
     let (issued, key) = issuer
         .issue_server(hosts, CERTIFICATE_LIFETIME, &Actor::service(), now())
         .await?;
-    Ok(Arc::new(server_config(
+    Ok(Arc::new(renewal_server_config(
         issued.chain,
         key.to_der()?,
-        ClientAuth::None,
+        issuer.authority.directory().trust_anchor(),
+        LONGEST_GRACE,
         &[b"http/1.1"],
     )?))
 }

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench, completions, doctor, enroll, exit, explain, gateway, identity, inspect, key, policy,
-    publish, requests, subscribe,
+    publish, renew, requests, subscribe,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -77,6 +77,8 @@ pub(crate) enum Command {
     /// Enrol this device at an authority and write its identity directory
     #[command(visible_alias = "enrol")]
     Enroll(enroll::Options),
+    /// Renew this device's certificate and attribute key at its authority
+    Renew(renew::Options),
     /// Seal messages under a policy and publish them
     #[command(visible_alias = "publish")]
     Pub(publish::Options),

@@ -1,4 +1,4 @@
-//! `smqtt`: enrol a device, publish sealed, subscribe verified.
+//! `smqtt`: enrol and renew a device, publish sealed, subscribe verified.
 //!
 //! A thin program around `smqtt-client`: options become options of the library, events become lines,
 //! errors become one line with the next step and a documented exit code.
@@ -23,6 +23,7 @@ mod key;
 mod policy;
 mod profile;
 mod publish;
+mod renew;
 mod requests;
 mod subscribe;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     console::log(arguments.log_filter());
     let outcome = match arguments.command {
         Command::Enroll(options) => on_runtime(enroll::run(options)),
+        Command::Renew(options) => on_runtime(renew::run(options)),
         Command::Pub(options) => on_runtime(publish::run(options)),
         Command::Sub(options) => on_runtime(subscribe::run(options)),
         Command::Gateway(options) => on_runtime(gateway::run(options)),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Error, Policy, Properties, Publication, Publisher, PublisherOptions,
-    QoS, Tally, publishable,
+    AuthorityState, AuthorityStates, Backoff, Client, Delivery, Error, Policy, Properties,
+    Publication, Publisher, PublisherOptions, QoS, Tally, publishable,
 };
 use tokio::time::Instant;
 
@@ -180,7 +180,13 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         client = Client::connect(connect) => client?,
         () = interrupt.asked() => return Ok(Exit::Done),
     };
+    // What goes on for long follows the authority's epochs; a single message has what the identity knows.
+    let states = match options.message.lines {
+        true => follow(&client, options.connection.timeout()).await,
+        false => None,
+    };
     let mut run = Run {
+        states,
         publisher: client.publisher(options.publisher(policy))?,
         topic,
         properties,
@@ -263,7 +269,31 @@ impl Options {
     }
 }
 
+/// Follows the authority's state, where the broker allows it.
+async fn follow(client: &Client, patience: Duration) -> Option<AuthorityStates> {
+    match tokio::time::timeout(patience, client.authority_states()).await {
+        Ok(Ok(states)) => Some(states),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "the authority's state can not be followed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The authority's next state; never if it can not be followed.
+async fn next_state(states: &mut Option<AuthorityStates>) -> AuthorityState {
+    if let Some(following) = states
+        && let Ok(state) = following.next().await
+    {
+        return state;
+    }
+    *states = None;
+    std::future::pending().await
+}
+
 struct Run<'a> {
+    states: Option<AuthorityStates>,
     publisher: Publisher,
     topic: String,
     properties: Properties,
@@ -281,6 +311,10 @@ impl Run<'_> {
             let payload = tokio::select! {
                 biased;
                 () = interrupt.asked() => return Ok(()),
+                state = next_state(&mut self.states) => {
+                    self.publisher.set_sealing(state.sealing);
+                    continue;
+                }
                 payload = input.next() => match payload? {
                     Some(payload) => payload,
                     None => return Ok(()),

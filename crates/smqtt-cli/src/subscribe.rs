@@ -6,6 +6,7 @@ mod format;
 mod notices;
 mod output;
 pub(crate) mod record;
+mod renewal;
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use clap::Args;
 use smqtt_client::{
-    Client, DeviceId, ErrorKind, Event, Listener, Loss, OpenerConfig, QoS, Subscriber,
+    Client, DeviceId, EnvelopeEvent, Epoch, Error, ErrorKind, Event, Identity, Listener, Loss,
+    OpenerConfig, QoS, Subscriber,
 };
 use tokio::time::Instant;
 
@@ -27,6 +29,7 @@ use account::Account;
 use format::Format;
 use notices::Notices;
 use output::{Broken, Output};
+use renewal::{Outcome, Renewal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -108,6 +111,10 @@ pub(crate) struct Options {
     #[arg(long)]
     quiet: bool,
 
+    /// Do not renew this device when a new epoch begins: something else does, such as a timer with smqtt renew
+    #[arg(long)]
+    no_renew: bool,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -136,7 +143,9 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     }
     let (identity, connect) = options.connection.options()?;
     let output = Output::new(&options)?;
-    let held = smqtt_client::attributes(&identity)?.without_epoch();
+    let held = smqtt_client::attributes(&identity)?;
+    let epoch = held.epoch();
+    let held = held.without_epoch();
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let interrupt = Interrupt::listen()?;
     let deadline = Deadline {
@@ -149,6 +158,8 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         end = deadline.reached() => return options.ended(&end, 0),
     };
     let mut run = Run {
+        identity: identity.directory().to_owned(),
+        epoch,
         output,
         notices: Notices::new(options.quiet || options.json, &held),
         account: Account::default(),
@@ -225,6 +236,10 @@ impl Deadline {
 }
 
 struct Run<'a> {
+    /// The identity's directory.
+    identity: PathBuf,
+    /// The epoch of its attribute key, at first.
+    epoch: Option<Epoch>,
     options: &'a Options,
     output: Output,
     notices: Notices,
@@ -247,6 +262,13 @@ impl Run<'_> {
             end = self.deadline.reached() => return Ok(end),
         };
         self.subscribed();
+        let mut renewal = match self.options.no_renew {
+            true => Renewal::never(),
+            false => {
+                let patience = self.options.connection.timeout();
+                Renewal::of(&self.identity, self.epoch, client, patience).await
+            }
+        };
         loop {
             // What is there is taken without looking at clocks; before a wait, the output goes out.
             let event = match subscriber.try_next() {
@@ -257,12 +279,19 @@ impl Run<'_> {
                     }
                     tokio::select! {
                         event = subscriber.next() => event,
+                        renewed = renewal.done() => {
+                            self.renewed(renewed, &mut subscriber);
+                            continue;
+                        }
                         end = self.deadline.reached() => return Ok(end),
                     }
                 }
             };
             if let Event::Ended(loss) = &event {
                 return Err(ended(loss));
+            }
+            if let Event::Envelope(EnvelopeEvent::EpochAhead { .. }) = &event {
+                renewal.begin();
             }
             self.account.note(&event);
             self.notices.note(&event);
@@ -285,6 +314,20 @@ impl Run<'_> {
             if let Some(end) = self.deadline.passed() {
                 return Ok(end);
             }
+        }
+    }
+
+    /// Takes over what a renewal has brought.
+    fn renewed(&mut self, renewed: Outcome, subscriber: &mut Subscriber) {
+        let taken = renewed.and_then(|_| {
+            let identity = Identity::load(&self.identity).map_err(Error::Identity)?;
+            subscriber.renewed(&identity)
+        });
+        if let Err(error) = taken {
+            self.notices.say(
+                "renewal",
+                &format!("this device could not be renewed: {error}"),
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use smqtt_pki::Identity;
 use smqtt_pki::tls;
 
 use crate::Error;
-use crate::enrol::{innermost, is_loopback};
+use crate::ask::{innermost, is_loopback};
 
 /// Whether and when an authority answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use smqtt_envelope::{Opener, OpenerConfig, Sealer, Signer};
+use smqtt_format::STATE_TOPIC;
 use smqtt_pki::Identity;
-use smqtt_policy::Policy;
-use smqtt_proto::QoS;
+use smqtt_policy::{Epoch, Policy};
+use smqtt_proto::{QoS, TopicFilter};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::Connection;
 use crate::inbox::Inbox;
-use crate::keys::{ATTRIBUTE_KEY, Keys, damaged};
+use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
+use crate::renew::sealing;
+use crate::states::AuthorityStates;
 use crate::topics::{announcements, subscribable};
-use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber};
+use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber, clock};
 
 /// Commands that wait for the connection task.
 const COMMANDS: usize = 256;
@@ -93,11 +96,14 @@ impl Client {
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
         let options = options.into();
         let delivery = options.config.delivery;
+        let sealer = self.sealer(options)?;
+        let sealing = sealing(&self.0.identity, sealer.epoch());
         Ok(Publisher::new(
             self.0.commands.clone(),
             self.0.ended.clone(),
-            self.sealer(options)?,
+            sealer,
             delivery,
+            sealing,
         ))
     }
 
@@ -109,18 +115,29 @@ impl Client {
             .epoch()
             .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
         let signer: Arc<dyn Signer> = Arc::clone(&self.0.identity) as _;
-        Sealer::new(signer, keys.parameters.clone(), policy, epoch, config).map_err(Error::Seal)
+        let sealing = sealing(&self.0.identity, epoch);
+        let current =
+            smqtt_format::sealing_epoch(&sealing, clock::now().as_secs()).map_or(epoch, Epoch::new);
+        Sealer::new(signer, keys.parameters.clone(), policy, current, config).map_err(Error::Seal)
     }
 
     pub(crate) fn opener(&self, config: OpenerConfig) -> Result<Opener, Error> {
         let keys = &self.0.keys;
-        Opener::new(
+        let mut held = all_attribute_keys(&self.0.identity, &keys.parameters)?.into_iter();
+        let newest = held
+            .next()
+            .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is missing"))?;
+        let mut opener = Opener::new(
             self.0.identity.trust_anchor().clone(),
             keys.parameters.clone(),
-            keys.another_attribute_key(&self.0.identity)?,
+            newest,
             config,
         )
-        .map_err(Error::Open)
+        .map_err(Error::Open)?;
+        for earlier in held {
+            opener.add_key(earlier, clock::now()).map_err(Error::Open)?;
+        }
+        Ok(opener)
     }
 
     /// Subscribes to filters, and to the key frames for them first. Returns when the broker has
@@ -175,6 +192,27 @@ impl Client {
     ) -> Result<Listener, Error> {
         let inbox = self.request(Vec::new(), parsed(filters)?, qos).await?;
         Ok(Listener::new(inbox))
+    }
+
+    /// Follows the state that the authority publishes through this broker: which epoch there is, and from when publishers seal
+    /// for it. The broker has to allow subscribing to [`STATE_TOPIC`](smqtt_format::STATE_TOPIC).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::subscribe`].
+    pub async fn authority_states(&self) -> Result<AuthorityStates, Error> {
+        let topic = TopicFilter::new(STATE_TOPIC).map_err(|error| Error::Topic {
+            topic: STATE_TOPIC.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let inbox = self
+            .request(Vec::new(), vec![topic], QoS::AtLeastOnce)
+            .await?;
+        Ok(AuthorityStates::new(
+            Listener::new(inbox),
+            self.0.identity.trust_anchor().clone(),
+            self.0.keys.parameters.hash(),
+        ))
     }
 
     /// Settles what is in flight, for as long as the close timeout allows, and disconnects.

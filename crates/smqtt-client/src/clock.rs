@@ -11,3 +11,9 @@ pub(crate) fn now() -> UnixTime {
         .unwrap_or(Duration::ZERO);
     UnixTime::since_unix_epoch(since)
 }
+
+/// Now, in whole seconds since 1970.
+#[must_use]
+pub fn seconds_now() -> u64 {
+    now().as_secs()
+}

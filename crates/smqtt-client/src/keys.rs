@@ -32,7 +32,9 @@ impl Keys {
             attribute_key,
         })
     }
+}
 
+impl Keys {
     /// The attribute key once more: each opener owns one, and erases it.
     pub(crate) fn another_attribute_key(
         &self,
@@ -40,6 +42,20 @@ impl Keys {
     ) -> Result<cp::AttributeKey, Error> {
         decoded(identity, &self.parameters)
     }
+}
+
+/// All attribute keys of an identity, that of the newest epoch first.
+pub(crate) fn all_attribute_keys(
+    identity: &Identity,
+    parameters: &cp::PublicParameters,
+) -> Result<Vec<cp::AttributeKey>, Error> {
+    let mut keys = vec![decoded(identity, parameters)?];
+    for earlier in identity.earlier_attribute_keys() {
+        let key = cp::AttributeKey::from_bytes(earlier, parameters)
+            .map_err(|error| damaged(identity, "attribute.N.key", &error))?;
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 pub(crate) fn damaged(identity: &Identity, file: &str, reason: &dyn std::fmt::Display) -> Error {

@@ -1,4 +1,4 @@
-//! The asynchronous SMQTT client: connect, publish sealed, subscribe verified, enrol.
+//! The asynchronous SMQTT client: connect, publish sealed, subscribe verified, enrol, renew.
 //!
 //! A device has an [`Identity`], written by [`enrol`]. With it, it [connects](Client::connect) to any
 //! MQTT broker, 3.1.1 or 5, and seals what it [publishes](Client::publisher) under a policy; whoever
@@ -52,6 +52,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod ask;
 mod authority;
 mod backoff;
 mod client;
@@ -72,7 +73,9 @@ mod plaintext;
 mod properties;
 mod publisher;
 mod received;
+mod renew;
 mod requests;
+mod states;
 mod subscriber;
 mod topics;
 mod transport;
@@ -81,6 +84,7 @@ pub use address::BrokerAddress;
 pub use authority::{Presence, authority_presence};
 pub use backoff::Backoff;
 pub use client::Client;
+pub use clock::seconds_now;
 pub use enrol::{Enrolled, Enrolment, enrol};
 pub use error::{Error, ErrorKind, Loss};
 pub use event::Event;
@@ -92,7 +96,9 @@ pub use plaintext::PlaintextPublisher;
 pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
 pub use received::Received;
+pub use renew::{Renewed, renew};
 pub use requests::Requester;
+pub use states::AuthorityStates;
 pub use subscriber::{Listener, Relayed, Subscriber};
 pub use topics::{publishable, subscribable};
 
@@ -100,7 +106,7 @@ pub use smqtt_envelope::{
     Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Refusal, RefusalCounts,
     SealerConfig,
 };
-pub use smqtt_format::{KeyId, Sequence};
+pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence};
 pub use smqtt_pki::{DeviceId, Fingerprint, Identity};
 pub use smqtt_policy::{AttributeSet, Epoch, Policy};
 pub use smqtt_proto::{ProtocolVersion, QoS, TopicFilter, TopicName};

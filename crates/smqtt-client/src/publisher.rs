@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smqtt_envelope::{Announcement, Delivery, Sealer, SealerConfig};
 use smqtt_format::announce::PREFIX;
-use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE};
-use smqtt_policy::Policy;
+use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, sealing_epoch};
+use smqtt_policy::{Epoch, Policy};
 use smqtt_proto::packet::{Publish, PublishProperties};
 use smqtt_proto::{MqttString, QoS, TopicName};
 use tokio::sync::mpsc;
@@ -126,6 +126,8 @@ pub struct Publisher {
     held: Option<Held>,
     messages: Arc<Ledger>,
     frames: Arc<Ledger>,
+    /// From when to seal for which epoch.
+    sealing: Vec<Sealing>,
 }
 
 struct Held {
@@ -142,12 +144,14 @@ impl Publisher {
         ended: Ended,
         sealer: Sealer,
         delivery: Delivery,
+        sealing: Vec<Sealing>,
     ) -> Self {
         Self {
             commands,
             ended,
             sealer,
             delivery,
+            sealing,
             topics: HashMap::new(),
             over: Vec::new(),
             held: None,
@@ -200,6 +204,7 @@ impl Publisher {
         with_receipt: bool,
     ) -> Result<Option<Receipt>, Error> {
         let topic = self.checked(publication.topic)?;
+        self.go_on()?;
         self.catch_up().await?;
         // The place in the channel comes before the sealing: a number that is used up and not sent
         // would look like a lost message.
@@ -265,6 +270,30 @@ impl Publisher {
                 topic,
                 entry: self.messages.enter(),
             });
+        Ok(())
+    }
+
+    /// Takes over from when publishers seal for which epoch, epochs ascending, such as from
+    /// [`AuthorityState::sealing`](smqtt_format::AuthorityState::sealing). Epochs never go back.
+    pub fn set_sealing(&mut self, sealing: Vec<Sealing>) {
+        self.sealing = sealing;
+    }
+
+    /// The epoch that the next message is sealed for, if it is sent now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        let due = sealing_epoch(&self.sealing, clock::now().as_secs()).map(Epoch::new);
+        due.map_or(self.sealer.epoch(), |due| due.max(self.sealer.epoch()))
+    }
+
+    /// Goes on to the epoch whose time has come.
+    fn go_on(&mut self) -> Result<(), Error> {
+        let due = self.epoch();
+        if due > self.sealer.epoch() {
+            for ended in self.sealer.set_epoch(due).map_err(Error::Seal)? {
+                self.over.push(announcement_topic(&ended)?);
+            }
+        }
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smqtt_envelope::{Counters, Opener};
+use smqtt_pki::Identity;
 use smqtt_proto::QoS;
 
 use crate::inbox::{Inbound, Inbox};
+use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
 use crate::received::Deliveries;
 use crate::{Error, Event, Loss, Properties, Received, clock};
 
@@ -74,6 +76,21 @@ impl Subscriber {
                 Inbound::Ended(loss) => return Some(Event::Ended(loss)),
             }
         }
+    }
+
+    /// Takes over the attribute keys of an identity that was renewed: messages that waited for it are opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DamagedIdentity`] if a key can not be read or belongs to other parameters.
+    pub fn renewed(&mut self, identity: &Identity) -> Result<(), Error> {
+        let keys = Keys::of(identity)?;
+        for key in all_attribute_keys(identity, &keys.parameters)? {
+            self.opener
+                .add_key(key, clock::now())
+                .map_err(|error| damaged(identity, ATTRIBUTE_KEY, &error))?;
+        }
+        Ok(())
     }
 
     /// The next opened message; everything else is passed over and only counted.

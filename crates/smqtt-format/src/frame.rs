@@ -4,7 +4,7 @@ use crate::cbor::{Reader, write};
 use crate::{Error, KEY_FRAME_CONTENT_TYPE, KeyFrameContent, KeyId, frame_digest, sig_structure};
 
 /// COSE tag of `COSE_Sign1`.
-const TAG: u64 = 18;
+pub(crate) const TAG: u64 = 18;
 /// Header label: algorithm.
 const ALG: u64 = 1;
 /// Header label: content type.
@@ -99,7 +99,7 @@ impl<'a> KeyFrame<'a> {
                 limit: Self::MAX_LEN,
             });
         }
-        let (algorithm, chain) = parse_protected(protected)?;
+        let (algorithm, chain) = parse_protected(protected, KEY_FRAME_CONTENT_TYPE)?;
         let content = KeyFrameContent::parse(payload)?;
         let frame = Self {
             bytes: &bytes[..length],
@@ -182,27 +182,7 @@ impl UnsignedKeyFrame {
         content: &KeyFrameContent<'_>,
     ) -> Result<Self, Error> {
         let payload = content.encode()?;
-        let mut checked = Chain::EMPTY;
-        for certificate in chain {
-            checked.push(certificate, chain.len())?;
-        }
-        let mut protected =
-            Vec::with_capacity(64 + chain.iter().map(|c| c.len() + 3).sum::<usize>());
-        match chain {
-            [] => {
-                return Err(Error::Empty {
-                    part: "certificate chain",
-                });
-            }
-            // RFC 9360 §2: one certificate is a byte string, several are an array.
-            [only] => write(&mut protected, |e| {
-                write_protected_start(e, algorithm)?.bytes(only)?.ok()
-            }),
-            several => write(&mut protected, |e| {
-                write_protected_start(e, algorithm)?.array(several.len() as u64)?;
-                several.iter().try_for_each(|c| e.bytes(c)?.ok())
-            }),
-        }
+        let protected = write_protected(algorithm, chain, KEY_FRAME_CONTENT_TYPE)?;
         Ok(Self { protected, payload })
     }
 
@@ -239,29 +219,64 @@ impl UnsignedKeyFrame {
     }
 }
 
+/// The protected header of an object of this content type, signed by the holder of the first certificate.
+pub(crate) fn write_protected(
+    algorithm: SignatureAlgorithm,
+    chain: &[&[u8]],
+    content_type: &str,
+) -> Result<Vec<u8>, Error> {
+    let mut checked = Chain::EMPTY;
+    for certificate in chain {
+        checked.push(certificate, chain.len())?;
+    }
+    let mut protected = Vec::with_capacity(64 + chain.iter().map(|c| c.len() + 3).sum::<usize>());
+    match chain {
+        [] => {
+            return Err(Error::Empty {
+                part: "certificate chain",
+            });
+        }
+        // RFC 9360 §2: one certificate is a byte string, several are an array.
+        [only] => write(&mut protected, |e| {
+            write_protected_start(e, algorithm, content_type)?
+                .bytes(only)?
+                .ok()
+        }),
+        several => write(&mut protected, |e| {
+            write_protected_start(e, algorithm, content_type)?.array(several.len() as u64)?;
+            several.iter().try_for_each(|c| e.bytes(c)?.ok())
+        }),
+    }
+    Ok(protected)
+}
+
 type VecEncoder<'a> = minicbor::Encoder<&'a mut Vec<u8>>;
 
 fn write_protected_start<'e, 'a>(
     e: &'e mut VecEncoder<'a>,
     algorithm: SignatureAlgorithm,
+    content_type: &str,
 ) -> Result<&'e mut VecEncoder<'a>, minicbor::encode::Error<std::convert::Infallible>> {
     e.map(3)?
         .u64(ALG)?
         .i64(algorithm.id())?
         .u64(CONTENT_TYPE)?
-        .str(KEY_FRAME_CONTENT_TYPE)?
+        .str(content_type)?
         .u64(X5CHAIN)
 }
 
-fn parse_protected(bytes: &[u8]) -> Result<(SignatureAlgorithm, Chain<'_>), Error> {
-    const LABEL: &str = "key frame's header label";
+pub(crate) fn parse_protected<'a>(
+    bytes: &'a [u8],
+    content_type: &str,
+) -> Result<(SignatureAlgorithm, Chain<'a>), Error> {
+    const LABEL: &str = "protected header's label";
     let mut reader = Reader::new(bytes);
-    reader.map_of(3, "key frame's protected header")?;
+    reader.map_of(3, "protected header")?;
     reader.expect(ALG, LABEL)?;
     let algorithm = SignatureAlgorithm::from_id(reader.integer("signature algorithm")?)?;
     reader.expect(CONTENT_TYPE, LABEL)?;
     let offset = reader.position();
-    if reader.text("content type")? != KEY_FRAME_CONTENT_TYPE {
+    if reader.text("content type")? != content_type {
         return Err(Error::Unexpected {
             part: "content type",
             offset,
@@ -285,13 +300,13 @@ fn parse_protected(bytes: &[u8]) -> Result<(SignatureAlgorithm, Chain<'_>), Erro
     } else {
         chain.push(reader.bytes("certificate")?, 1)?;
     }
-    reader.end("key frame's protected header")?;
+    reader.end("protected header")?;
     Ok((algorithm, chain))
 }
 
 /// Certificates without an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chain<'a> {
+pub(crate) struct Chain<'a> {
     certificates: [&'a [u8]; KeyFrame::MAX_CHAIN],
     length: usize,
 }
@@ -329,7 +344,7 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    fn as_slice(&self) -> &[&'a [u8]] {
+    pub(crate) fn as_slice(&self) -> &[&'a [u8]] {
         &self.certificates[..self.length]
     }
 }

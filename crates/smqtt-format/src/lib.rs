@@ -8,6 +8,8 @@
 //! | [`SealedMessage`] | `COSE_Encrypt0` (tag 16) | once per PUBLISH |
 //! | inline: key frame ‖ sealed message | CBOR sequence (RFC 8742) | once per PUBLISH, self-contained |
 //!
+//! Beside them stands the [`SignedState`] that an authority publishes: `COSE_Sign1` too.
+//!
 //! This crate encodes and parses them. It holds no key, opens nothing, verifies nothing but structure: it is as much as a
 //! broker may know. `docs/envelope.md` is the normative text.
 //!
@@ -48,6 +50,7 @@ mod frame;
 mod kid;
 mod media;
 mod sealed;
+mod state;
 mod structures;
 
 pub use content::{Access, CONFIRMATION_LEN, KeyFrameContent, VERSION};
@@ -57,4 +60,7 @@ pub use frame::{KeyFrame, SignatureAlgorithm, UnsignedKeyFrame};
 pub use kid::{KeyId, frame_digest};
 pub use media::{KEY_FRAME_CONTENT_TYPE, MEDIA_TYPE, MEDIA_TYPE_INLINE};
 pub use sealed::{SealedMessage, Sequence};
+pub use state::{
+    AuthorityState, STATE_CONTENT_TYPE, STATE_TOPIC, Sealing, SignedState, sealing_epoch,
+};
 pub use structures::{enc_structure, external_aad, sig_structure};

@@ -268,6 +268,15 @@ pub fn named_device(certificate: &[u8]) -> Result<DeviceId, Error> {
     device_named_by(&parse(&CertificateDer::from(certificate))?)
 }
 
+/// When a certificate is valid, without a look at who has signed it.
+///
+/// # Errors
+/// [`Error::MalformedCertificate`], also if there is none.
+pub fn certificate_validity(certificate: Option<&CertificateDer<'_>>) -> Result<Validity, Error> {
+    let none = || Error::MalformedCertificate("there is none".into());
+    Validity::of(&parse(certificate.ok_or_else(none)?)?)
+}
+
 /// What the certificate's URIs say about its device beside the name.
 fn attributes_of(certificate: &X509Certificate<'_>) -> Result<Box<[String]>, Error> {
     let names = certificate

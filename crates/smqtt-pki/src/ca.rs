@@ -170,6 +170,26 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
+    /// A device's certificate that was issued before, given as DER, with its chain as issued now.
+    ///
+    /// # Errors
+    /// [`Error::MalformedCertificate`].
+    pub fn device_chain(&self, certificate: &[u8]) -> Result<IssuedCertificate, Error> {
+        let der = CertificateDer::from(certificate.to_vec());
+        let (serial, validity) = {
+            let parsed = crate::anchor::parse(&der)?;
+            let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
+                Error::MalformedCertificate("its serial number is not of 128 bits".into())
+            })?;
+            (serial, Validity::of(&parsed)?)
+        };
+        Ok(IssuedCertificate {
+            chain: vec![der],
+            serial,
+            validity,
+        })
+    }
+
     /// Issues a server's certificate with a new key: the hosts are its DNS and IP subject alternative names, the first
     /// is its common name too (if it fits), and it permits server authentication only. The chain ends with the root.
     ///
@@ -262,7 +282,7 @@ impl CertificateAuthority {
         self.key.sign(&statement_message(statement))
     }
 
-    fn issue<R: CryptoRng + ?Sized>(
+    pub(crate) fn issue<R: CryptoRng + ?Sized>(
         &self,
         public_key: &impl rcgen::PublicKeyData,
         common_name: &str,
@@ -319,6 +339,7 @@ fn reason_code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
         RevocationReason::CessationOfOperation => {
             Some(rcgen::RevocationReason::CessationOfOperation)
         }
+        RevocationReason::CertificateHold => Some(rcgen::RevocationReason::CertificateHold),
     }
 }
 

@@ -56,15 +56,18 @@ pub enum RevocationReason {
     Superseded,
     /// Its owner is out of service.
     CessationOfOperation,
+    /// It is suspended, and may be reinstated: then it leaves the list.
+    CertificateHold,
 }
 
 impl RevocationReason {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Unspecified,
         Self::KeyCompromise,
         Self::Superseded,
         Self::CessationOfOperation,
+        Self::CertificateHold,
     ];
 
     /// The reason in words joined by hyphens.
@@ -75,6 +78,7 @@ impl RevocationReason {
             Self::KeyCompromise => "key-compromise",
             Self::Superseded => "superseded",
             Self::CessationOfOperation => "cessation-of-operation",
+            Self::CertificateHold => "certificate-hold",
         }
     }
 }

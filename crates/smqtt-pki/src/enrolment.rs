@@ -1,7 +1,8 @@
-//! The messages of the authority's HTTP API that a device meets when it enrols.
+//! The messages of the authority's HTTP API that a device meets when it enrols and when it renews.
 //!
-//! `POST /v1/enrol` takes an [`EnrolRequest`] and answers with an [`EnrolResponse`], or with a [`Problem`] of media type
-//! `application/problem+json` (RFC 9457).
+//! `POST /v1/enrol` takes an [`EnrolRequest`], `POST /v1/renew` over mutual TLS a [`RenewRequest`]; both answer with an
+//! [`EnrolResponse`]. `POST /v1/renew/confirm` over mutual TLS with the new certificate takes a [`RenewConfirmation`]. What is
+//! refused is answered with a [`Problem`] of media type `application/problem+json` (RFC 9457).
 
 use core::fmt;
 use core::str::FromStr;
@@ -18,6 +19,10 @@ use crate::{
 
 /// Where a device enrols, below the authority's URL.
 pub const ENROL_PATH: &str = "/v1/enrol";
+/// Where a device renews, below the authority's URL.
+pub const RENEW_PATH: &str = "/v1/renew";
+/// Where a device says that it uses what it was given at a renewal, below the authority's URL.
+pub const RENEW_CONFIRM_PATH: &str = "/v1/renew/confirm";
 /// Where the ABE public parameters are, below the authority's URL.
 pub const PARAMETERS_PATH: &str = "/v1/parameters";
 /// Where the root certificate (PEM) is, below the authority's URL.
@@ -180,6 +185,51 @@ pub struct EnrolResponse {
     /// The broker's URL, if the authority knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
+    /// From when publishers seal for which epoch, epochs ascending. Empty: for `epoch`, from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealing: Vec<SealingEpoch>,
+}
+
+/// From when publishers seal for an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealingEpoch {
+    /// The epoch.
+    pub epoch: u64,
+    /// From this second on, since 1970.
+    pub from: u64,
+}
+
+impl From<smqtt_format::Sealing> for SealingEpoch {
+    fn from(sealing: smqtt_format::Sealing) -> Self {
+        Self {
+            epoch: sealing.epoch,
+            from: sealing.from,
+        }
+    }
+}
+
+impl From<SealingEpoch> for smqtt_format::Sealing {
+    fn from(sealing: SealingEpoch) -> Self {
+        Self {
+            epoch: sealing.epoch,
+            from: sealing.from,
+        }
+    }
+}
+
+/// `POST /v1/renew`: exchange a certificate, presented in the TLS handshake, for a new one and an attribute key of the current
+/// epoch. Asking again gives an answer that is as good.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenewRequest {
+    /// The certificate request: PKCS#10, PEM, under no name or the device's.
+    pub csr: String,
+}
+
+/// `POST /v1/renew/confirm`: the device uses the certificate that it presents, and the attribute key of this epoch.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct RenewConfirmation {
+    /// The attribute key's epoch.
+    pub epoch: u64,
 }
 
 impl EnrolResponse {
@@ -235,10 +285,18 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// Something failed inside of the authority; its log says what.
     Internal,
+    /// The request needs a client certificate.
+    CertificateRequired,
+    /// The certificate has expired, longer ago than renewals are allowed after.
+    CertificateExpired,
+    /// The certificate was taken back, or is not one that the authority knows.
+    CertificateRevoked,
+    /// The device is suspended.
+    DeviceSuspended,
 }
 
 impl ProblemCode {
-    const ALL: [(Self, &'static str, u16, &'static str); 12] = [
+    const ALL: [(Self, &'static str, u16, &'static str); 16] = [
         (
             Self::InvalidToken,
             "invalid-token",
@@ -301,6 +359,30 @@ impl ProblemCode {
             "the path does not know this method",
         ),
         (Self::Internal, "internal", 500, "the authority failed"),
+        (
+            Self::CertificateRequired,
+            "certificate-required",
+            401,
+            "a client certificate is needed",
+        ),
+        (
+            Self::CertificateExpired,
+            "certificate-expired",
+            403,
+            "the certificate has expired",
+        ),
+        (
+            Self::CertificateRevoked,
+            "certificate-revoked",
+            403,
+            "the certificate does not count any more",
+        ),
+        (
+            Self::DeviceSuspended,
+            "device-suspended",
+            403,
+            "the device is suspended",
+        ),
     ];
 
     /// The code's kebab-case name.

@@ -28,6 +28,9 @@ pub enum Error {
     /// A validity that ends before it begins, or beyond the year 9999.
     #[error("the validity is impossible: it must end after it begins, before the year 10000")]
     Validity,
+    /// A state of an authority that can not be taken, or not be made.
+    #[error("the authority's state is not usable: {0}")]
+    State(String),
     /// No host name was given for a server certificate, or too many.
     #[error("a server certificate takes 1 to {max} host names, {given} were given")]
     Hosts {

@@ -298,6 +298,48 @@ fn make_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// The paths of what is in a directory.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    fs::read_dir(directory)
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect()
+        })
+        .map_err(Error::io("look at", directory))
+}
+
+/// Puts a file in the place of another, or in a free one, in one step.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).map_err(Error::io("replace", to))
+}
+
+/// Removes a file.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(Error::io("remove", path))
+}
+
+/// Locks a directory against others who lock it; until the file is dropped, or the process ends.
+pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join(".lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).map_err(Error::io("open", &path))?;
+    file.try_lock().map_err(|error| {
+        let source = match error {
+            fs::TryLockError::WouldBlock => io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another renewal of this identity is under way",
+            ),
+            fs::TryLockError::Error(error) => error,
+        };
+        Error::io("lock", &path)(source)
+    })?;
+    Ok(file)
+}
+
 /// Makes a directory's entries durable.
 ///
 /// # Errors

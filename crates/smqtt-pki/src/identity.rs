@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::anchor::{device_named_by, parse};
+use crate::enrolment::SealingEpoch;
 use crate::files::{self, StagedDirectory};
 use crate::{
     DeviceId, Error, Fingerprint, IdentityKey, TrustAnchor, Validity, certificates_from_pem,
@@ -22,6 +23,7 @@ use crate::{
 /// | `ca.crt` | the authority's root certificate, PEM | 0644 |
 /// | `parameters.cbor` | ABE public parameters, opaque here | 0644 |
 /// | `attribute.key` | ABE attribute key, opaque here | 0600 |
+/// | `attribute.N.key` | ABE attribute key of the earlier epoch N, for what was sealed then; at most three | 0600 |
 ///
 /// The directory itself has mode 0700. The PEM files are what OpenSSL-based tools take:
 /// `mosquitto_pub --cafile ca.crt --cert device.crt --key device.key`.
@@ -34,6 +36,7 @@ pub struct Identity {
     anchor: TrustAnchor,
     parameters: Vec<u8>,
     attribute_key: Zeroizing<Vec<u8>>,
+    earlier_keys: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// What an enrolment yields, to be written as an [`Identity`].
@@ -56,6 +59,22 @@ pub struct IdentityParts<'a> {
     pub parameters: &'a [u8],
     /// ABE attribute key.
     pub attribute_key: &'a [u8],
+    /// From when publishers seal for which epoch, epochs ascending; empty if that is not known.
+    pub sealing: &'a [SealingEpoch],
+}
+
+/// What a renewal yields, to be put in the place of what an [`Identity`] has.
+pub struct RenewalParts<'a> {
+    /// The device's certificate chain, PEM, for the key that the device has.
+    pub chain_pem: &'a str,
+    /// ABE attribute key.
+    pub attribute_key: &'a [u8],
+    /// The epoch of the attribute key that is replaced; `None` if it is not to be kept.
+    pub earlier_epoch: Option<u64>,
+    /// The broker's URL, if the authority named one.
+    pub broker: Option<&'a str>,
+    /// From when publishers seal for which epoch.
+    pub sealing: &'a [SealingEpoch],
 }
 
 /// `identity.toml`.
@@ -68,6 +87,8 @@ struct Profile {
     broker: Option<String>,
     ca_fingerprint: Fingerprint,
     suite: u8,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sealing: Vec<SealingEpoch>,
 }
 
 /// The format version that this program writes, and the newest that it reads.
@@ -92,7 +113,19 @@ impl Identity {
     /// the `chmod` to run), [`Error::Damaged`], [`Error::ForeignRoot`] or [`Error::KeyMismatch`] say what does not fit,
     /// [`Error::FormatVersion`], [`Error::TooLarge`], [`Error::Io`].
     pub fn load(directory: &Path) -> Result<Self, Error> {
-        let at = |name: &str| directory.join(name);
+        Self::load_preferring(directory, "")
+    }
+
+    /// As [`Identity::load`], of each file the one with this suffix if it is there.
+    fn load_preferring(directory: &Path, suffix: &str) -> Result<Self, Error> {
+        let at = |name: &str| {
+            let preferred = directory.join(format!("{name}{suffix}"));
+            if preferred.exists() {
+                preferred
+            } else {
+                directory.join(name)
+            }
+        };
         let damaged = |name: &str, reason: String| Error::Damaged {
             path: at(name),
             reason,
@@ -130,6 +163,10 @@ impl Identity {
         Ok(Self {
             parameters: files::read(&at(PARAMETERS), MAX_ABE, HINT)?,
             attribute_key: files::read_private(&at(ATTRIBUTE_KEY), MAX_ABE, HINT)?,
+            earlier_keys: earlier_keys(directory)?
+                .into_iter()
+                .map(|(_, path)| files::read_private(&path, MAX_ABE, HINT))
+                .collect::<Result<_, _>>()?,
             directory: directory.into(),
             profile,
             key,
@@ -221,6 +258,144 @@ impl Identity {
     pub fn attribute_key(&self) -> &[u8] {
         &self.attribute_key
     }
+
+    /// ABE attribute keys of earlier epochs, the newest first, opaque here. Secrets.
+    pub fn earlier_attribute_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.earlier_keys.iter().map(|key| key.as_slice())
+    }
+
+    /// From when publishers seal for which epoch, epochs ascending, as the authority told at the last enrolment or renewal;
+    /// empty if it did not.
+    #[must_use]
+    pub fn sealing(&self) -> &[SealingEpoch] {
+        &self.profile.sealing
+    }
+
+    /// Writes what a renewal has yielded beside what is there and loads it, with all of [`Identity::load`]'s checks. What is
+    /// there stays in use until [`StagedRenewal::commit`]. One renewal at a time; what an interrupted one has left is removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also where another renewal is under way, and those of [`Identity::load`] for parts that do not fit.
+    pub fn stage_renewal(&self, parts: &RenewalParts<'_>) -> Result<StagedRenewal, Error> {
+        let at = |name: &str| self.directory.join(format!("{name}{STAGED}"));
+        let lock = files::lock(&self.directory)?;
+        let mut staged = StagedRenewal {
+            directory: self.directory.clone(),
+            earlier: parts
+                .earlier_epoch
+                .map(|epoch| (epoch, self.attribute_key.clone())),
+            identity: None,
+            _lock: lock,
+        };
+        staged.clear()?;
+        let mut profile = self.profile.clone();
+        profile.broker = parts.broker.map(Into::into).or(profile.broker);
+        profile.sealing = parts.sealing.to_vec();
+        files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
+        files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
+        files::write_public(&at(CHAIN), parts.chain_pem.as_bytes())?;
+        staged.identity = Some(Self::load_preferring(&self.directory, STAGED)?);
+        Ok(staged)
+    }
+}
+
+/// What the names of files end with that are not in use yet.
+const STAGED: &str = ".new";
+/// How many keys of earlier epochs are kept.
+const EARLIER_KEYS: usize = 3;
+
+/// A renewal that is written, and not in use yet. Given up when dropped.
+///
+/// # Crash safety
+/// The device's key stays, so every mixture of old and new files is a bundle that works. [`StagedRenewal::commit`] renames them
+/// one by one in an order that never loses a key; interrupted, it leaves a bundle that can be renewed again.
+pub struct StagedRenewal {
+    directory: PathBuf,
+    /// The key that is replaced, and its epoch.
+    earlier: Option<(u64, Zeroizing<Vec<u8>>)>,
+    identity: Option<Identity>,
+    _lock: std::fs::File,
+}
+
+impl StagedRenewal {
+    /// The identity as it will be.
+    ///
+    /// # Panics
+    /// Never: it was loaded when it was staged.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        self.identity.as_ref().expect("it was loaded when staged")
+    }
+
+    /// Puts the new files in the places of the old, durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what is there then works, and can be renewed again.
+    pub fn commit(mut self) -> Result<Identity, Error> {
+        let swap = |name: &str| {
+            let staged = self.directory.join(format!("{name}{STAGED}"));
+            files::rename(&staged, &self.directory.join(name))
+        };
+        // Until when to seal for which epoch comes before the key from which that would else be guessed.
+        swap(PROFILE)?;
+        if let Some((epoch, key)) = &self.earlier {
+            let kept = self.directory.join(format!("attribute.{epoch}.key"));
+            let staged = self
+                .directory
+                .join(format!("attribute.{epoch}.key{STAGED}"));
+            files::write_private(&staged, key)?;
+            files::rename(&staged, &kept)?;
+        }
+        swap(ATTRIBUTE_KEY)?;
+        swap(CHAIN)?;
+        files::sync_directory(&self.directory)?;
+        for (_, path) in earlier_keys(&self.directory)?
+            .into_iter()
+            .skip(EARLIER_KEYS)
+        {
+            files::remove(&path)?;
+        }
+        let directory = self.directory.clone();
+        self.identity = None;
+        Identity::load(&directory)
+    }
+
+    /// Removes staged files.
+    fn clear(&self) -> Result<(), Error> {
+        for entry in files::list(&self.directory)? {
+            let ours = entry.file_name().and_then(|name| name.to_str());
+            if ours.is_some_and(|name| name.ends_with(STAGED)) {
+                files::remove(&entry)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StagedRenewal {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here; the next renewal tries again.
+        let _ = self.clear();
+    }
+}
+
+/// The keys of earlier epochs in a bundle, the newest first.
+fn earlier_keys(directory: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let mut found: Vec<(u64, PathBuf)> = files::list(directory)?
+        .into_iter()
+        .filter_map(|path| {
+            let epoch = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("attribute.")?
+                .strip_suffix(".key")?
+                .parse()
+                .ok()?;
+            Some((epoch, path))
+        })
+        .collect();
+    found.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+    Ok(found)
 }
 
 impl core::fmt::Debug for Identity {
@@ -252,6 +427,7 @@ impl Reservation {
             broker: parts.broker.map(Into::into),
             ca_fingerprint: TrustAnchor::from_pem(parts.ca_pem.as_bytes())?.fingerprint(),
             suite: parts.suite,
+            sealing: parts.sealing.to_vec(),
         };
         files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
         files::write_private(&at(KEY), parts.key.to_pem()?.as_bytes())?;

@@ -2,6 +2,7 @@
 //!
 //! - [`CertificateAuthority`] issues device and server certificates; [`CertificateRequest`] is what a device asks with.
 //! - [`TrustAnchor`] verifies a device's chain and yields a [`VerifiedDevice`], which verifies signatures.
+//! - [`AuthorityIdentity`] is the authority itself as a client of brokers; it signs the state that [`verify_state`] reads.
 //! - [`RevocationList`] says which certificates an authority has taken back.
 //! - [`Identity`] is a device's bundle on disk: key, certificate, root, ABE parameters and attribute key.
 //! - [`tls`] builds rustls configurations: TLS 1.3 only, X25519MLKEM768 first, no process-wide provider needed.
@@ -39,6 +40,7 @@
 
 mod anchor;
 mod attribute_urn;
+mod authority_state;
 mod ca;
 mod crl;
 mod device_id;
@@ -55,14 +57,15 @@ mod signer;
 pub mod tls;
 mod validity;
 
-pub use anchor::{KeyType, TrustAnchor, VerifiedDevice, named_device};
+pub use anchor::{KeyType, TrustAnchor, VerifiedDevice, certificate_validity, named_device};
 pub use attribute_urn::{ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
+pub use authority_state::{AUTHORITY_DEVICE, AuthorityIdentity, verify_state};
 pub use ca::{CertificateAuthority, IssuedCertificate};
 pub use crl::{CrlNumber, Revocation, RevocationList, RevocationReason};
 pub use device_id::DeviceId;
 pub use error::Error;
 pub use fingerprint::Fingerprint;
-pub use identity::{Identity, IdentityParts, Reservation};
+pub use identity::{Identity, IdentityParts, RenewalParts, Reservation, StagedRenewal};
 pub use key::IdentityKey;
 pub use pem_text::{certificates_from_pem, certificates_to_pem};
 pub use request::CertificateRequest;

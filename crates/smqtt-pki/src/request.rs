@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ED25519,
 };
@@ -22,6 +23,7 @@ pub struct CertificateRequest {
     common_name: Option<String>,
     key_type: KeyType,
     public_key: rcgen::SubjectPublicKeyInfo,
+    key_digest: [u8; 32],
 }
 
 impl CertificateRequest {
@@ -83,6 +85,7 @@ impl CertificateRequest {
         Ok(Self {
             common_name,
             key_type,
+            key_digest: Sha256::digest(info.subject_pki.raw).into(),
             public_key: rcgen::SubjectPublicKeyInfo::from_der(info.subject_pki.raw)
                 .map_err(|_| Error::UnsupportedKey)?,
         })
@@ -99,6 +102,12 @@ impl CertificateRequest {
     #[must_use]
     pub fn key_type(&self) -> KeyType {
         self.key_type
+    }
+
+    /// SHA-256 of the public key as certificates carry it (SubjectPublicKeyInfo).
+    #[must_use]
+    pub fn key_digest(&self) -> [u8; 32] {
+        self.key_digest
     }
 
     /// Checks that the request asks for this name, or for none.

@@ -6,18 +6,22 @@
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerIncompatible,
-    RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
+    PeerIncompatible, RootCertStore, ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::{Error, Fingerprint, Identity, RevocationList, TrustAnchor};
+use crate::{
+    AuthorityIdentity, Error, Fingerprint, Identity, RevocationList, TrustAnchor, Validity,
+};
 
 /// The ALPN protocol of MQTT, as IANA registers it.
 pub const ALPN_MQTT: &[u8] = b"mqtt";
@@ -54,6 +58,26 @@ pub fn client_config(identity: &Identity, alpn: &[&[u8]]) -> Result<ClientConfig
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots(identity.trust_anchor())?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.key().to_der()?)?;
+    config.alpn_protocols = owned(alpn);
+    Ok(config)
+}
+
+/// The configuration with which the authority itself connects to brokers.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn authority_client_config(
+    identity: &AuthorityIdentity,
+    anchor: &TrustAnchor,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots(anchor)?)
+        .with_client_auth_cert(
+            identity.certificate().chain.clone(),
+            identity.key().to_der()?,
+        )?;
     config.alpn_protocols = owned(alpn);
     Ok(config)
 }
@@ -198,6 +222,106 @@ pub fn server_config_from(
         ClientAuth::Optional(_) | ClientAuth::Required(_) => config.send_tls13_tickets = 0,
     }
     Ok(config)
+}
+
+/// A server's configuration for renewals, with TLS 1.3 only: a client may present a certificate, which must lead to this root
+/// and be valid, or have expired at most `grace` ago. Whether it was taken back is for the caller to ask.
+///
+/// # Errors
+/// As [`server_config`].
+pub fn renewal_server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    anchor: &TrustAnchor,
+    grace: Duration,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, Error> {
+    let provider = provider();
+    let roots = Arc::new(roots(anchor)?);
+    let strict = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| Error::Tls(rustls::Error::General(e.to_string())))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(WithGrace { strict, grace }))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = owned(alpn);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Verifies clients as webpki does, and those whose certificate has expired lately as of its last second.
+#[derive(Debug)]
+struct WithGrace {
+    strict: Arc<dyn ClientCertVerifier>,
+    grace: Duration,
+}
+
+impl ClientCertVerifier for WithGrace {
+    fn offer_client_auth(&self) -> bool {
+        self.strict.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.strict.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.strict.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let strictly = self
+            .strict
+            .verify_client_cert(end_entity, intermediates, now);
+        let Err(rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) = &strictly
+        else {
+            return strictly;
+        };
+        let last = crate::anchor::parse(end_entity)
+            .and_then(|parsed| Validity::of(&parsed))
+            .map_err(other)?
+            .not_after();
+        let over = now.as_secs().saturating_sub(last.as_secs());
+        if over > self.grace.as_secs() {
+            return strictly;
+        }
+        self.strict
+            .verify_client_cert(end_entity, intermediates, last)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.strict
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.strict
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.strict.supported_verify_schemes()
+    }
 }
 
 /// The server presented another root than the pinned one.

@@ -39,6 +39,7 @@ impl Material {
             ca_pem: &self.ca,
             parameters: b"parameters",
             attribute_key: b"attribute key",
+            sealing: &[],
         }
     }
 }

@@ -47,6 +47,7 @@ impl Site {
             ca_pem: &ca.root_pem(),
             parameters: b"p",
             attribute_key: b"k",
+            sealing: &[],
         };
         Identity::create(&device, &parts).unwrap();
         Self { dir, device }

@@ -65,6 +65,7 @@ fn identity(ca: &CertificateAuthority, name: &str, seed: u8) -> (tempfile::TempD
             ca_pem: &ca.root_pem(),
             parameters: b"p",
             attribute_key: b"k",
+            sealing: &[],
         },
     )
     .unwrap();

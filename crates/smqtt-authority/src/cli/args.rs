@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use smqtt_authority::DeviceState;
 use smqtt_pki::{DeviceId, RevocationReason, ServerName};
 
-use super::duration::parse_duration;
+use super::duration::{parse_duration, parse_span};
 use super::keys::{KeyOptions, SealOptions};
 
 /// The name of an authority that was given none.
@@ -76,8 +77,20 @@ pub(crate) enum Command {
     /// Register devices and look at them. Works while the authority serves.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Name sets of attributes that devices share.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Say which attributes there are.
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+    /// See who can read what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Write the list of the certificates that were taken back, for the broker's tls.crl.
     Crl(Crl),
+    /// Show, advance and schedule epochs; see how far the fleet has renewed.
+    #[command(subcommand)]
+    Epoch(EpochCommand),
     /// Issue certificates for brokers.
     #[command(subcommand)]
     Broker(BrokerCommand),
@@ -141,9 +154,21 @@ pub(crate) struct Serve {
     #[arg(long, env = "SMQTT_AUTHORITY_URL", value_parser = parse_authority_url, value_name = "URL")]
     pub(crate) url: Option<String>,
 
-    /// The broker's URL, told to each device that enrols: mqtts://HOST:PORT. Remembered for later starts.
-    #[arg(long, env = "SMQTT_BROKER", value_parser = parse_broker_url, value_name = "URL")]
-    pub(crate) broker: Option<String>,
+    /// A broker's URL: mqtts://HOST:PORT; repeat for more. Each gets the authority's signed state, the first is told to
+    /// each device that enrols. Remembered for later starts.
+    #[arg(
+        long = "broker",
+        env = "SMQTT_BROKER",
+        value_delimiter = ',',
+        value_parser = parse_broker_url,
+        value_name = "URL"
+    )]
+    pub(crate) brokers: Vec<String>,
+
+    /// The file for the brokers' tls.crl: written at each revocation, and renewed in time. Remembered for later starts, and
+    /// for commands.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl_out: Option<PathBuf>,
 
     /// Show the attributes of this name in device certificates, for the broker's rules; repeat for more. They are public
     /// then: whoever sees a certificate or a key frame of the device reads them.
@@ -161,16 +186,26 @@ pub(crate) struct Serve {
 
 #[derive(Subcommand)]
 pub(crate) enum DeviceCommand {
-    /// Register a device and print its one-time enrolment token.
+    /// Register a device and print its enrolment token.
     Add(DeviceAdd),
-    /// List all devices.
+    /// Register the devices of a CSV file and print their tokens.
+    Import(DeviceImport),
+    /// List devices.
     List(DeviceList),
     /// Show one device.
     Show(DeviceShow),
+    /// Change a device's attributes or profile.
+    Set(DeviceSet),
     /// Print a new enrolment token for a device that has not used its own; the one before it is void.
     Token(DeviceToken),
-    /// Take a device's certificates back. Brokers learn of it from the next `crl`.
+    /// Take a device back: its certificates and, with a new epoch, its attribute key.
     Revoke(DeviceRevoke),
+    /// Keep a device out until it is reinstated.
+    Suspend(DeviceSuspend),
+    /// End a suspension.
+    Reinstate(DeviceReinstate),
+    /// Forget a device, after taking back what it has. Its name can be given anew.
+    Remove(DeviceRemove),
 }
 
 #[derive(clap::Args)]
@@ -179,8 +214,19 @@ pub(crate) struct DeviceAdd {
     pub(crate) name: DeviceId,
 
     /// What the device is, which policies ask for: "role = doctor, dept = icu".
-    #[arg(long, short, value_name = "ATTRIBUTES")]
+    #[arg(
+        long,
+        short,
+        value_name = "ATTRIBUTES",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "profile"
+    )]
     pub(crate) attributes: String,
+
+    /// The profile whose attributes it has, beside its own or replaced by them.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
 
     #[command(flatten)]
     pub(crate) token: TokenOptions,
@@ -192,22 +238,134 @@ pub(crate) struct TokenOptions {
     #[arg(long, default_value = "24h", value_parser = parse_duration, value_name = "TIME")]
     pub(crate) token_expires: Duration,
 
+    /// How often the token can be used. A device whose answer got lost may ask again in any case.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) uses: u32,
+
+    /// Show the command for the device as a QR code on stderr, too.
+    #[arg(long)]
+    pub(crate) qr: bool,
+
     /// Print a JSON object instead of the bare token.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]
+pub(crate) struct DeviceImport {
+    /// The file; - reads standard input. Its first line names the columns: name, attributes, profile. The last two may be
+    /// left out, or empty, but not both.
+    pub(crate) file: PathBuf,
+
+    /// The profile of those lines that name none.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+
+    /// Register those devices that can be, whatever is wrong with others. By default all or none.
+    #[arg(long)]
+    pub(crate) partly: bool,
+
+    /// Check every line and register nothing.
+    #[arg(long, conflicts_with = "partly")]
+    pub(crate) dry_run: bool,
+
+    /// Write the tokens to this new file (mode 0600) rather than to stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens_out: Option<PathBuf>,
+
+    /// How long the tokens can be used.
+    #[arg(long, default_value = "7d", value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) token_expires: Duration,
+
+    /// How often each token can be used.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) uses: u32,
+
+    /// Print a JSON object: devices with tokens, and what is wrong with which line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct DeviceList {
+    /// Only devices in this state.
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub(crate) state: Option<State>,
+
+    /// Only devices with attributes that satisfy this policy: "role = sensor and site = berlin".
+    #[arg(long = "where", value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
+
+    /// Only devices with this profile.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+
+    /// Only devices with names that begin so.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+
+    /// Only devices with a certificate that expires within this time, or has expired: 30d.
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) expires_within: Option<Duration>,
+
+    /// Only devices that have not renewed to the current epoch.
+    #[arg(long)]
+    pub(crate) behind: bool,
+
     /// Print a JSON array.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum State {
+    /// Without a certificate yet.
+    Registered,
+    /// With a certificate and an attribute key.
+    Enrolled,
+    /// Kept out until it is reinstated.
+    Suspended,
+    /// Taken back.
+    Revoked,
+}
+
+impl From<State> for DeviceState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Registered => Self::Registered,
+            State::Enrolled => Self::Enrolled,
+            State::Suspended => Self::Suspended,
+            State::Revoked => Self::Revoked,
+        }
+    }
 }
 
 #[derive(clap::Args)]
 pub(crate) struct DeviceShow {
     /// The device's name.
     pub(crate) name: DeviceId,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceSet {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    /// Its own attributes from now on; those of its profile stay beside them.
+    #[arg(long, short, value_name = "ATTRIBUTES", required_unless_present_any = ["profile", "no_profile"])]
+    pub(crate) attributes: Option<String>,
+
+    /// Its profile from now on.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+
+    /// Take its profile away.
+    #[arg(long, conflicts_with = "profile")]
+    pub(crate) no_profile: bool,
 
     /// Print a JSON object.
     #[arg(long)]
@@ -235,6 +393,169 @@ pub(crate) struct DeviceRevoke {
     /// Why, for the list.
     #[arg(long, value_enum, default_value_t = Reason::Unspecified, value_name = "REASON")]
     pub(crate) reason: Reason,
+
+    /// Begin no new epoch: the device's attribute key goes on to open what it gets hold of, until the next one.
+    #[arg(long)]
+    pub(crate) keep_epoch: bool,
+
+    #[command(flatten)]
+    pub(crate) act: ActOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceSuspend {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    /// Begin a new epoch too, so that its attribute key opens nothing that is sealed from then on.
+    #[arg(long)]
+    pub(crate) advance_epoch: bool,
+
+    #[command(flatten)]
+    pub(crate) act: ActOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceReinstate {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    #[command(flatten)]
+    pub(crate) act: ActOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DeviceRemove {
+    /// The device's name.
+    pub(crate) name: DeviceId,
+
+    #[command(flatten)]
+    pub(crate) act: ActOptions,
+}
+
+/// What acts have in common that the brokers have to learn of.
+#[derive(clap::Args)]
+pub(crate) struct ActOptions {
+    /// Write the revocation list to this file. Remembered for later acts.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) crl_out: Option<PathBuf>,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ProfileCommand {
+    /// Add a profile, or change its attributes, for the devices that have it too.
+    Set(ProfileSet),
+    /// List profiles.
+    List(ProfileList),
+    /// Remove a profile that no device has.
+    Remove(ProfileRemove),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ProfileSet {
+    /// The profile's name.
+    pub(crate) name: String,
+
+    /// Its attributes: "role = sensor, site = berlin".
+    #[arg(long, short, value_name = "ATTRIBUTES")]
+    pub(crate) attributes: String,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ProfileList {
+    /// Print a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ProfileRemove {
+    /// The profile's name.
+    pub(crate) name: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// Print the schema that holds.
+    Show(SchemaShow),
+    /// Change the schema: from a file, or in $VISUAL or $EDITOR.
+    Edit(SchemaEdit),
+    /// Check a schema's file against the devices and profiles that there are, and change nothing.
+    Check(SchemaCheck),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SchemaShow {
+    /// Print a JSON object: version and text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SchemaEdit {
+    /// Take this file; - reads standard input. Without it an editor opens.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SchemaCheck {
+    /// The file, TOML; - reads standard input.
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// List the devices that satisfy a policy.
+    Who(PolicyWho),
+    /// List who gains and who loses if one policy takes the place of another.
+    Diff(PolicyDiff),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PolicyWho {
+    /// The policy: "role = doctor and dept = icu".
+    pub(crate) policy: String,
+
+    /// The topic that would be published to, for policies that ask for it.
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+
+    /// Fail if no device satisfies it.
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Print a JSON array.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PolicyDiff {
+    /// The policy as it is.
+    pub(crate) old: String,
+
+    /// The policy as it would be.
+    pub(crate) new: String,
+
+    /// The topic that would be published to, for policies that ask for it.
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+
+    /// Fail if no device satisfies the new one.
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -260,9 +581,81 @@ impl From<Reason> for RevocationReason {
     }
 }
 
+#[derive(Subcommand)]
+pub(crate) enum EpochCommand {
+    /// Print the current epoch, the one that publishers seal for, and when the next begins.
+    Show(EpochShow),
+    /// Begin a new epoch now: keys are issued for it from now on, publishers seal for it after the overlap.
+    Advance(EpochAdvance),
+    /// Print how many devices have renewed to which epoch, and which brokers know.
+    Status(EpochStatus),
+    /// Print or change when epochs begin, and how long readers have to renew.
+    Schedule(EpochSchedule),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EpochShow {
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EpochAdvance {
+    /// How long readers have to renew before publishers seal for the new epoch: 0s, 30m, 24h. By default as scheduled.
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub(crate) overlap: Option<Duration>,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) keys: KeyOptions,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EpochStatus {
+    /// Print the names of the devices that have not renewed, one a line.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) behind: bool,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct EpochSchedule {
+    /// Begin a new epoch each time that this has passed: 7d.
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(crate) every: Option<Duration>,
+
+    /// Begin new epochs on demand only.
+    #[arg(long, conflicts_with = "every")]
+    pub(crate) never: bool,
+
+    /// How long readers have to renew before publishers seal for a new epoch.
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub(crate) overlap: Option<Duration>,
+
+    /// The same for an epoch that a revocation begins. While it lasts, who was revoked reads what it gets hold of.
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub(crate) revocation_overlap: Option<Duration>,
+
+    /// How long after its expiry a certificate can still be renewed.
+    #[arg(long, value_parser = parse_span, value_name = "TIME")]
+    pub(crate) renewal_grace: Option<Duration>,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Crl {
-    /// The file to write, PEM; one that is there is replaced in one step.
+    /// The file to write, PEM; one that is there is replaced in one step. Remembered: later lists, those of `device revoke`
+    /// too, are written there.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
 

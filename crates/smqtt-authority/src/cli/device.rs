@@ -1,11 +1,15 @@
-//! `device add`, `list`, `show` and `token`.
+//! `device add`, `list`, `show`, `set` and `token`.
 
 use std::path::Path;
 
+use fast_qr::{ECL, QRBuilder};
 use serde_json::{Value, json};
-use smqtt_authority::{Actor, Authority, DeviceRecord, DeviceState, Directory, Grant, now};
+use smqtt_authority::{
+    Actor, Authority, Change, DeviceFilter, DeviceRecord, DeviceState, Directory, Grant, NewDevice,
+    TokenTerms, now,
+};
 
-use super::args::{DeviceAdd, DeviceList, DeviceShow, DeviceToken};
+use super::args::{DeviceAdd, DeviceList, DeviceSet, DeviceShow, DeviceToken, TokenOptions};
 use super::failure::Failure;
 use super::output::print;
 use super::table::{rfc3339, table, time};
@@ -15,14 +19,17 @@ pub(crate) async fn add(dir: &Path, command: DeviceAdd) -> Result<(), Failure> {
     let options = command.token;
     let grant = authority
         .add_device(
-            &command.name,
-            &command.attributes,
-            options.token_expires,
+            &NewDevice {
+                name: command.name,
+                attributes: command.attributes,
+                profile: command.profile,
+            },
+            terms(&options),
             &Actor::operator(),
             now(),
         )
         .await?;
-    show_grant(&authority, &grant, options.json).await?;
+    show_grant(&authority, &grant, &options).await?;
     authority.close().await;
     Ok(())
 }
@@ -34,22 +41,78 @@ pub(crate) async fn token(dir: &Path, command: DeviceToken) -> Result<(), Failur
         .renew_token(
             &command.name,
             command.re_enrol,
-            options.token_expires,
+            terms(&options),
             &Actor::operator(),
             now(),
         )
         .await?;
-    show_grant(&authority, &grant, options.json).await?;
+    show_grant(&authority, &grant, &options).await?;
     authority.close().await;
+    Ok(())
+}
+
+fn terms(options: &TokenOptions) -> TokenTerms {
+    TokenTerms {
+        lifetime: options.token_expires,
+        uses: options.uses,
+    }
+}
+
+pub(crate) async fn set(dir: &Path, command: DeviceSet) -> Result<(), Failure> {
+    let authority = open(dir).await?;
+    let profile = match (command.profile, command.no_profile) {
+        (None, false) => None,
+        (profile, _) => Some(profile),
+    };
+    let change = Change {
+        attributes: command.attributes,
+        profile,
+    };
+    let device = authority
+        .set_device(&command.name, &change, &Actor::operator(), now())
+        .await?;
+    authority.close().await;
+    if command.json {
+        return print(to_json(&device));
+    }
+    eprintln!("{} has {} from now on", device.name, device.attributes);
+    if device.state == DeviceState::Enrolled {
+        eprintln!(
+            "it gets a key for that at its next renewal; what it has lost it can read until `smqtt-authority epoch advance`"
+        );
+    }
     Ok(())
 }
 
 pub(crate) async fn list(dir: &Path, command: DeviceList) -> Result<(), Failure> {
     let authority = open(dir).await?;
-    let devices = authority.devices().await?;
+    let policy = match &command.policy {
+        Some(text) => Some(authority.policy(text).await?),
+        None => None,
+    };
+    let behind = match command.behind {
+        true => Some(authority.epoch_status(now()).await?.epoch),
+        false => None,
+    };
+    let filter = DeviceFilter {
+        state: command.state.map(Into::into),
+        policy,
+        profile: command.profile,
+        prefix: command.prefix,
+        expires_by: command
+            .expires_within
+            .map(|within| now().as_secs().saturating_add(within.as_secs())),
+        behind,
+    };
+    let any = !authority.devices().await?.is_empty();
+    let devices = authority.devices_where(&filter).await?;
     authority.close().await;
     if command.json {
         return print(Value::from(devices.iter().map(to_json).collect::<Vec<_>>()));
+    }
+    if any && devices.is_empty() {
+        eprintln!("none of the registered devices is like that");
+        return Ok(());
     }
     if devices.is_empty() {
         eprintln!(
@@ -61,6 +124,7 @@ pub(crate) async fn list(dir: &Path, command: DeviceList) -> Result<(), Failure>
         "NAME",
         "STATE",
         "ATTRIBUTES",
+        "EPOCH",
         "CERTIFICATE UNTIL",
         "CREATED",
     ];
@@ -70,6 +134,9 @@ pub(crate) async fn list(dir: &Path, command: DeviceList) -> Result<(), Failure>
             device.name.to_string(),
             device.state.as_str().into(),
             device.attributes.clone(),
+            device
+                .key_epoch
+                .map_or_else(|| "-".into(), |epoch| epoch.to_string()),
             time(device.certificate_expires),
             rfc3339(device.created),
         ]
@@ -88,19 +155,25 @@ pub(crate) async fn show(dir: &Path, command: DeviceShow) -> Result<(), Failure>
         None if device.state == DeviceState::Enrolled => "used".into(),
         None => "none".into(),
         Some(expires) if expires < now().as_secs() => format!("expired at {}", rfc3339(expires)),
-        Some(expires) => format!("can be used until {}", rfc3339(expires)),
+        Some(expires) => format!(
+            "can be used {} until {}",
+            times(device.token_uses.unwrap_or(1)),
+            rfc3339(expires)
+        ),
     };
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let rows = [
         ("name", device.name.to_string()),
         ("state", device.state.as_str().into()),
         ("attributes", device.attributes),
+        ("profile", or_none(device.profile)),
         ("created", rfc3339(device.created)),
         ("token", token),
         ("certificate serial", or_none(device.serial)),
         ("certificate fingerprint", or_none(device.fingerprint)),
         ("certificate until", time(device.certificate_expires)),
         ("certificate revoked", time(device.revoked)),
+        ("suspended", time(device.suspended)),
         (
             "attribute key epoch",
             or_none(device.key_epoch.map(|epoch| epoch.to_string())),
@@ -114,7 +187,11 @@ async fn open(dir: &Path) -> Result<Authority, Failure> {
 }
 
 /// Prints the token on stdout and what to do with it on stderr.
-async fn show_grant(authority: &Authority, grant: &Grant, as_json: bool) -> Result<(), Failure> {
+async fn show_grant(
+    authority: &Authority,
+    grant: &Grant,
+    options: &TokenOptions,
+) -> Result<(), Failure> {
     let url = authority.url().await?;
     let fingerprint = authority.directory().fingerprint();
     let token = grant.token.reveal();
@@ -125,12 +202,16 @@ async fn show_grant(authority: &Authority, grant: &Grant, as_json: bool) -> Resu
         url.as_deref().unwrap_or("https://HOST:PORT"),
         *token,
     );
-    if as_json {
+    if options.qr {
+        eprint!("{}", qr_code(&command)?);
+    }
+    if options.json {
         let object = json!({
             "device": device,
             "attributes": grant.attributes,
             "token": *token,
             "expires": expires,
+            "uses": grant.uses,
             "authority": url,
             "ca_fingerprint": fingerprint,
             "command": command,
@@ -139,7 +220,10 @@ async fn show_grant(authority: &Authority, grant: &Grant, as_json: bool) -> Resu
     }
     print(&*token)?;
     eprintln!("{device} is registered with {}", grant.attributes);
-    eprintln!("its token, above, can be used once, until {expires}; it is not shown again");
+    eprintln!(
+        "its token, above, can be used {}, until {expires}; it is not shown again",
+        times(grant.uses.into())
+    );
     if url.is_none() {
         eprintln!(
             "put the authority's address for HOST:PORT (it is filled in here once the authority has served)"
@@ -150,17 +234,38 @@ async fn show_grant(authority: &Authority, grant: &Grant, as_json: bool) -> Resu
     Ok(())
 }
 
-fn to_json(device: &DeviceRecord) -> Value {
+/// A count as people say it.
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".into(),
+        n => format!("{n} times"),
+    }
+}
+
+/// A QR code in half blocks, with the light border that scanners need.
+fn qr_code(text: &str) -> Result<String, Failure> {
+    let code = QRBuilder::new(text)
+        .ecl(ECL::L)
+        .build()
+        .map_err(|e| Failure::unexpected(format!("the QR code can not be made: {e:?}")))?;
+    Ok(code.to_str() + "\n")
+}
+
+pub(crate) fn to_json(device: &DeviceRecord) -> Value {
     json!({
         "name": device.name,
         "state": device.state,
         "attributes": device.attributes,
+        "own_attributes": device.own,
+        "profile": device.profile,
         "created": rfc3339(device.created),
         "serial": device.serial,
         "fingerprint": device.fingerprint,
         "revoked": device.revoked.map(rfc3339),
         "certificate_expires": device.certificate_expires.map(rfc3339),
         "key_epoch": device.key_epoch,
+        "suspended": device.suspended.map(rfc3339),
         "token_expires": device.token_expires.map(rfc3339),
+        "token_uses": device.token_uses,
     })
 }

@@ -29,6 +29,27 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// As [`parse_duration`], and `0s` for none.
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        other => parse_duration(other),
+    }
+}
+
+/// A span as people write it, in the largest unit that fits without a rest.
+pub(crate) fn words(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let fits = units
+        .iter()
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    match fits {
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +69,13 @@ mod tests {
                 Ok(Duration::from_secs(seconds)),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in ["0s", "90s", "30m", "25h", "7d"] {
+            assert_eq!(words(parse_span(text).unwrap()), text);
         }
     }
 

@@ -37,6 +37,7 @@ impl Failure {
         }
     }
 
+    /// What was given is not valid.
     pub(crate) fn input(message: impl Into<String>) -> Self {
         Self {
             code: INPUT,
@@ -54,11 +55,16 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = match &error {
-            // The one error of several lines: it shows the place.
+            // These have several lines: they show the place.
             Error::Attributes { text, error: place } => {
                 let rendered = place.render(text);
                 let message = rendered.strip_prefix("error: ").unwrap_or(&rendered);
                 format!("the attributes can not be read: {}", message.trim_end())
+            }
+            Error::Policy { text, error: place } => {
+                let rendered = place.render(text);
+                let message = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+                format!("the policy can not be read: {}", message.trim_end())
             }
             other => other.to_string(),
         };
@@ -84,6 +90,18 @@ fn code(error: &Error) -> u8 {
         | Error::AlreadyEnrolled(_)
         | Error::DeviceRevoked(_)
         | Error::TokenLifetime
+        | Error::TokenUses
+        | Error::Policy { .. }
+        | Error::Schema(_)
+        | Error::SchemaRefuses(_)
+        | Error::ProfileName(_)
+        | Error::NoSuchProfile(_)
+        | Error::ProfileInUse { .. }
+        | Error::ReservedName(_)
+        | Error::NotEnrolled(_)
+        | Error::DeviceSuspended(_)
+        | Error::NotSuspended(_)
+        | Error::Setting { .. }
         | Error::Url { .. }
         | Error::Host(_)
         | Error::Sealed { .. }

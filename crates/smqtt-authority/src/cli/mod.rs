@@ -7,11 +7,17 @@ mod broker;
 mod crl;
 mod device;
 mod duration;
+mod epoch;
 mod failure;
+mod import;
 mod init;
 mod keys;
 mod log;
 mod output;
+mod policy;
+mod profile;
+mod revoke;
+mod schema;
 mod seal;
 mod serve;
 mod shares;
@@ -22,7 +28,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, AuditCommand, BrokerCommand, Command, DeviceCommand, SharesCommand};
+use args::{
+    Args, AuditCommand, BrokerCommand, Command, DeviceCommand, EpochCommand, PolicyCommand,
+    ProfileCommand, SchemaCommand, SharesCommand,
+};
 use failure::Failure;
 
 /// Runs the program.
@@ -55,9 +64,34 @@ async fn run(args: Args) -> Result<(), Failure> {
             DeviceCommand::List(command) => device::list(&dir, command).await,
             DeviceCommand::Show(command) => device::show(&dir, command).await,
             DeviceCommand::Token(command) => device::token(&dir, command).await,
-            DeviceCommand::Revoke(command) => crl::revoke(&dir, command).await,
+            DeviceCommand::Import(command) => import::run(&dir, command).await,
+            DeviceCommand::Set(command) => device::set(&dir, command).await,
+            DeviceCommand::Revoke(command) => revoke::revoke(&dir, command).await,
+            DeviceCommand::Suspend(command) => revoke::suspend(&dir, command).await,
+            DeviceCommand::Reinstate(command) => revoke::reinstate(&dir, command).await,
+            DeviceCommand::Remove(command) => revoke::remove(&dir, command).await,
+        },
+        Command::Profile(command) => match command {
+            ProfileCommand::Set(command) => profile::set(&dir, command).await,
+            ProfileCommand::List(command) => profile::list(&dir, command).await,
+            ProfileCommand::Remove(command) => profile::remove(&dir, command).await,
+        },
+        Command::Schema(command) => match command {
+            SchemaCommand::Show(command) => schema::show(&dir, command).await,
+            SchemaCommand::Edit(command) => schema::edit(&dir, command).await,
+            SchemaCommand::Check(command) => schema::check(&dir, command).await,
+        },
+        Command::Policy(command) => match command {
+            PolicyCommand::Who(command) => policy::who(&dir, command).await,
+            PolicyCommand::Diff(command) => policy::diff(&dir, command).await,
         },
         Command::Crl(command) => crl::issue(&dir, command).await,
+        Command::Epoch(command) => match command {
+            EpochCommand::Show(command) => epoch::show(&dir, command).await,
+            EpochCommand::Advance(command) => epoch::advance(&dir, command).await,
+            EpochCommand::Status(command) => epoch::status(&dir, command).await,
+            EpochCommand::Schedule(command) => epoch::schedule(&dir, command).await,
+        },
         Command::Broker(BrokerCommand::Issue(command)) => broker::issue(&dir, command).await,
         Command::Audit(command) => match command {
             AuditCommand::List(command) => audit::list(&dir, command).await,

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use smqtt_authority::{Authority, Directory, Issuer, ServeOptions};
+use smqtt_authority::{Actor, Authority, Directory, Issuer, ServeOptions};
 
 use super::args::Serve;
+use super::crl::remember;
 use super::failure::Failure;
 
 pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
@@ -14,12 +15,15 @@ pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
     let unsealed = keeper.is_none();
     let issuer = Issuer::load(Authority::open(directory).await?, keeper.as_deref())?
         .certifying(&command.certify);
+    if let Some(file) = &command.crl_out {
+        remember(issuer.authority(), file, None, &Actor::service()).await?;
+    }
     let fingerprint = issuer.authority().directory().fingerprint();
     let options = ServeOptions {
         listen: command.listen,
         hosts: command.hosts,
         url: command.url,
-        broker: command.broker,
+        brokers: command.brokers,
     };
     drop(keeper);
     smqtt_authority::serve(issuer, options, stop, |serving| {

@@ -1,7 +1,7 @@
 //! Devices, and the certificates and attribute keys that were issued to them.
 
 use serde::Serialize;
-use smqtt_pki::{DeviceId, IssuedCertificate, UnixTime};
+use smqtt_pki::{DeviceId, IssuedCertificate, Serial, UnixTime};
 use smqtt_policy::Epoch;
 use sqlx::Sqlite;
 
@@ -16,6 +16,8 @@ pub enum DeviceState {
     Registered,
     /// It has a certificate and an attribute key.
     Enrolled,
+    /// Its certificates were taken back until it is reinstated.
+    Suspended,
     /// Its newest certificate was taken back.
     Revoked,
 }
@@ -27,6 +29,7 @@ impl DeviceState {
         match self {
             Self::Registered => "registered",
             Self::Enrolled => "enrolled",
+            Self::Suspended => "suspended",
             Self::Revoked => "revoked",
         }
     }
@@ -42,6 +45,10 @@ pub struct DeviceRecord {
     pub state: DeviceState,
     /// Its attributes, canonical text.
     pub attributes: String,
+    /// Those of them that are its own, not its profile's.
+    pub own: String,
+    /// Its profile.
+    pub profile: Option<String>,
     /// When it was registered.
     pub created: u64,
     /// The serial number of its newest certificate.
@@ -54,32 +61,38 @@ pub struct DeviceRecord {
     pub key_epoch: Option<u64>,
     /// When its newest certificate was taken back.
     pub revoked: Option<u64>,
+    /// Since when it is suspended.
+    pub suspended: Option<u64>,
     /// Until when its unused token can be used; past if it has expired.
     pub token_expires: Option<u64>,
+    /// How often its token can still be used.
+    pub token_uses: Option<u64>,
 }
 
-type Row = (
-    String,
-    String,
-    i64,
-    Option<String>,
-    Option<String>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-);
+#[derive(sqlx::FromRow)]
+struct Row {
+    name: String,
+    attributes: String,
+    own: String,
+    profile: Option<String>,
+    created: i64,
+    serial: Option<String>,
+    fingerprint: Option<String>,
+    not_after: Option<i64>,
+    key_epoch: Option<i64>,
+    token_expires: Option<i64>,
+    token_uses: Option<i64>,
+    suspended: Option<i64>,
+    revoked: Option<i64>,
+}
 
 /// All devices, by name.
 pub(crate) async fn devices<'e>(
     executor: impl sqlx::Executor<'e, Database = Sqlite>,
 ) -> Result<Vec<DeviceRecord>, Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires, revoked
-         FROM device_overview ORDER BY name",
-    )
-    .fetch_all(executor)
-    .await?;
+    let rows: Vec<Row> = sqlx::query_as("SELECT * FROM device_overview ORDER BY name")
+        .fetch_all(executor)
+        .await?;
     rows.into_iter().map(DeviceRecord::from_row).collect()
 }
 
@@ -88,87 +101,211 @@ pub(crate) async fn device<'e>(
     executor: impl sqlx::Executor<'e, Database = Sqlite>,
     name: &DeviceId,
 ) -> Result<DeviceRecord, Error> {
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT name, attributes, created, serial, fingerprint, not_after, key_epoch, token_expires, revoked
-         FROM device_overview WHERE name = ?1",
-    )
-    .bind(name.as_str())
-    .fetch_optional(executor)
-    .await?;
+    let row: Option<Row> = sqlx::query_as("SELECT * FROM device_overview WHERE name = ?1")
+        .bind(name.as_str())
+        .fetch_optional(executor)
+        .await?;
     DeviceRecord::from_row(row.ok_or_else(|| Error::NoSuchDevice(name.clone()))?)
 }
 
 impl DeviceRecord {
     fn from_row(row: Row) -> Result<Self, Error> {
-        let (
-            name,
-            attributes,
-            created,
-            serial,
-            fingerprint,
-            not_after,
-            key_epoch,
-            token_expires,
-            revoked,
-        ) = row;
         Ok(Self {
-            name: name.parse()?,
-            state: match (&serial, revoked) {
-                (_, Some(_)) => DeviceState::Revoked,
-                (Some(_), None) => DeviceState::Enrolled,
-                (None, None) => DeviceState::Registered,
+            name: row.name.parse()?,
+            state: match (&row.serial, row.revoked, row.suspended) {
+                (_, Some(_), _) => DeviceState::Revoked,
+                (_, None, Some(_)) => DeviceState::Suspended,
+                (Some(_), None, None) => DeviceState::Enrolled,
+                (None, None, None) => DeviceState::Registered,
             },
-            revoked: revoked.map(unsigned),
-            attributes,
-            created: unsigned(created),
-            serial,
-            fingerprint,
-            certificate_expires: not_after.map(unsigned),
-            key_epoch: key_epoch.map(unsigned),
-            token_expires: token_expires.map(unsigned),
+            attributes: row.attributes,
+            own: row.own,
+            profile: row.profile,
+            created: unsigned(row.created),
+            serial: row.serial,
+            fingerprint: row.fingerprint,
+            certificate_expires: row.not_after.map(unsigned),
+            key_epoch: row.key_epoch.map(unsigned),
+            revoked: row.revoked.map(unsigned),
+            suspended: row.suspended.map(unsigned),
+            token_expires: row.token_expires.map(unsigned),
+            token_uses: row.token_uses.map(unsigned),
         })
     }
 }
 
-/// Registers a device; `false` if the name is taken.
-pub(crate) async fn insert_device(
-    transaction: &mut Write,
-    name: &DeviceId,
-    attributes: &str,
-    now: UnixTime,
-) -> Result<bool, Error> {
-    let done = sqlx::query(
-        "INSERT INTO device (name, attributes, created) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
-    )
-    .bind(name.as_str())
-    .bind(attributes)
-    .bind(signed(now.as_secs()))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(done.rows_affected() == 1)
+/// What is noted of a device's certificate beside what stands in it.
+pub(crate) struct Particulars<'a> {
+    /// SHA-256 of its public key.
+    pub(crate) key_digest: &'a [u8; 32],
+    /// The digest of the token that it was issued for.
+    pub(crate) token: Option<&'a [u8; 32]>,
+    /// The attributes that it shows.
+    pub(crate) shown: &'a str,
 }
 
-/// Records the certificate and the attribute key that a device gets.
-pub(crate) async fn record_enrolment(
+/// Records a device's certificate.
+pub(crate) async fn insert_device_certificate(
     transaction: &mut Write,
     device: &DeviceId,
     certificate: &IssuedCertificate,
-    attributes: &str,
-    epoch: Epoch,
+    particulars: &Particulars<'_>,
     now: UnixTime,
 ) -> Result<(), Error> {
     insert_certificate(transaction, Some(device), device.as_str(), certificate, now).await?;
+    sqlx::query("UPDATE certificate SET key_digest = ?2, token = ?3, shown = ?4 WHERE serial = ?1")
+        .bind(certificate.serial.to_string())
+        .bind(&particulars.key_digest[..])
+        .bind(particulars.token.map(|digest| &digest[..]))
+        .bind(particulars.shown)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+/// Records the issue of an attribute key. `confirmed`: the device uses it without saying so.
+pub(crate) async fn record_key(
+    transaction: &mut Write,
+    device: &DeviceId,
+    serial: &str,
+    attributes: &str,
+    epoch: Epoch,
+    confirmed: bool,
+    now: UnixTime,
+) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO attribute_key (device, epoch, attributes, serial, issued) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )
     .bind(device.as_str())
     .bind(signed(epoch.get()))
     .bind(attributes)
-    .bind(certificate.serial.to_string())
+    .bind(serial)
     .bind(signed(now.as_secs()))
+    .bind(confirmed.then(|| signed(now.as_secs())))
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+/// Notes that a device uses the keys of an epoch that were issued with a certificate; whether that was not known before.
+pub(crate) async fn confirm_key(
+    transaction: &mut Write,
+    device: &DeviceId,
+    serial: Serial,
+    epoch: u64,
+    now: UnixTime,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE attribute_key SET confirmed = ?4
+         WHERE device = ?1 AND serial = ?2 AND epoch = ?3 AND confirmed IS NULL",
+    )
+    .bind(device.as_str())
+    .bind(serial.to_string())
+    .bind(signed(epoch))
+    .bind(signed(now.as_secs()))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Whether a certificate of a device still counts.
+pub(crate) enum Standing {
+    /// It does.
+    Good {
+        /// The device's attributes, canonical text.
+        attributes: String,
+    },
+    Suspended,
+    Revoked,
+    /// The authority has never issued it to that device, or the device was removed.
+    Unknown,
+}
+
+/// Whether a certificate of a device still counts, expiry aside.
+pub(crate) async fn standing<'e>(
+    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    device: &DeviceId,
+    serial: Serial,
+) -> Result<Standing, Error> {
+    let row: Option<(String, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT device.attributes, device.suspended, revocation.reason
+         FROM certificate JOIN device ON device.name = certificate.device
+         LEFT JOIN revocation ON revocation.serial = certificate.serial
+         WHERE certificate.serial = ?2 AND certificate.device = ?1 AND device.removed IS NULL",
+    )
+    .bind(device.as_str())
+    .bind(serial.to_string())
+    .fetch_optional(executor)
+    .await?;
+    Ok(match row {
+        None => Standing::Unknown,
+        Some((_, _, Some(reason))) if reason != HOLD => Standing::Revoked,
+        Some((_, Some(_), _) | (_, _, Some(_))) => Standing::Suspended,
+        Some((attributes, None, None)) => Standing::Good { attributes },
+    })
+}
+
+/// The reason of a certificate that was taken back for the time being.
+pub(crate) const HOLD: &str = "certificate-hold";
+
+/// A certificate that was issued to a device.
+pub(crate) struct DeviceCertificate {
+    pub(crate) serial: String,
+    pub(crate) not_after: u64,
+    pub(crate) der: Vec<u8>,
+    pub(crate) key_digest: Option<Vec<u8>>,
+    pub(crate) shown: Option<String>,
+}
+
+type CertificateRow = (String, i64, Vec<u8>, Option<Vec<u8>>, Option<String>);
+
+impl DeviceCertificate {
+    fn from_row((serial, not_after, der, key_digest, shown): CertificateRow) -> Self {
+        Self {
+            serial,
+            not_after: unsigned(not_after),
+            der,
+            key_digest,
+            shown,
+        }
+    }
+}
+
+/// A device's certificates that are valid and were not taken back, the newest first.
+pub(crate) async fn certificates_of_device<'e>(
+    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    device: &DeviceId,
+    now: UnixTime,
+) -> Result<Vec<DeviceCertificate>, Error> {
+    let rows: Vec<CertificateRow> = sqlx::query_as(
+        "SELECT serial, not_after, der, key_digest, shown FROM certificate
+         WHERE device = ?1 AND not_after >= ?2 AND serial NOT IN (SELECT serial FROM revocation)
+         ORDER BY id DESC LIMIT 16",
+    )
+    .bind(device.as_str())
+    .bind(signed(now.as_secs()))
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(DeviceCertificate::from_row).collect())
+}
+
+/// The certificates that were issued for a token, are valid and were not taken back, the newest first.
+pub(crate) async fn certificates_of_token<'e>(
+    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    digest: &[u8; 32],
+    now: UnixTime,
+) -> Result<Vec<DeviceCertificate>, Error> {
+    let rows: Vec<CertificateRow> = sqlx::query_as(
+        "SELECT serial, not_after, der, key_digest, shown FROM certificate
+         WHERE token = ?1 AND not_after >= ?2 AND serial NOT IN (SELECT serial FROM revocation)
+         ORDER BY id DESC LIMIT 100",
+    )
+    .bind(&digest[..])
+    .bind(signed(now.as_secs()))
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(DeviceCertificate::from_row).collect())
 }
 
 /// Records a server's certificate.

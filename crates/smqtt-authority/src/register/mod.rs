@@ -2,6 +2,8 @@
 
 pub(crate) mod audit;
 mod devices;
+mod epochs;
+mod fleet;
 mod revocations;
 pub(crate) mod safety;
 mod tokens;
@@ -17,9 +19,25 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::Error;
 
+pub(crate) use devices::{
+    DeviceCertificate, HOLD, Particulars, Standing, certificate_of_server, certificates_of_device,
+    certificates_of_token, confirm_key, device, devices, insert_device_certificate, record_key,
+    standing,
+};
 pub use devices::{DeviceRecord, DeviceState};
-pub(crate) use devices::{certificate_of_server, device, devices, insert_device, record_enrolment};
-pub(crate) use revocations::{number_list, revocations, revoke_certificates};
+pub use epochs::{BrokerRecord, EpochRecord, Settings};
+pub(crate) use epochs::{
+    begin_epoch, brokers, crl_number, devices_by_epoch, epochs, insert_state, newest_state,
+    note_published, sealing, set_brokers, set_settings, settings, start_schedule,
+};
+pub(crate) use fleet::{
+    delete_profile, devices_of_profile, insert_device, insert_schema, profile, profiles,
+    put_profile, release_certificates, remove_device, schema, schema_text, set_suspended,
+    update_device,
+};
+pub(crate) use revocations::{
+    keep_list, newest_list, next_list_number, note_list_written, revocations, revoke_certificates,
+};
 pub(crate) use tokens::{TokenRecord, consume_token, find_token, insert_token, withdraw_tokens};
 
 /// A connection pool to the register.

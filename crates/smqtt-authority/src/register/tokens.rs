@@ -13,6 +13,8 @@ pub(crate) struct TokenRecord {
     pub(crate) attributes: String,
     pub(crate) expires: UnixTime,
     pub(crate) used: bool,
+    /// Whether the device is suspended.
+    pub(crate) suspended: bool,
 }
 
 /// Finds a token by its digest. The database compares digests only: what its time tells of the token is nothing.
@@ -20,20 +22,21 @@ pub(crate) async fn find_token<'e>(
     executor: impl sqlx::Executor<'e, Database = Sqlite>,
     digest: &[u8; 32],
 ) -> Result<Option<TokenRecord>, Error> {
-    let row: Option<(String, String, i64, Option<i64>)> = sqlx::query_as(
-        "SELECT device.name, device.attributes, token.expires, token.used
+    let row: Option<(String, String, i64, Option<i64>, bool)> = sqlx::query_as(
+        "SELECT device.name, device.attributes, token.expires, token.used, device.suspended IS NOT NULL
          FROM token JOIN device ON device.name = token.device
-         WHERE token.digest = ?1",
+         WHERE token.digest = ?1 AND device.removed IS NULL",
     )
     .bind(&digest[..])
     .fetch_optional(executor)
     .await?;
-    row.map(|(device, attributes, expires, used)| {
+    row.map(|(device, attributes, expires, used, suspended)| {
         Ok(TokenRecord {
             device: device.parse()?,
             attributes,
             expires: UnixTime::since_unix_epoch(std::time::Duration::from_secs(unsigned(expires))),
             used: used.is_some(),
+            suspended,
         })
     })
     .transpose()
@@ -44,14 +47,18 @@ pub(crate) async fn insert_token(
     transaction: &mut Write,
     digest: &[u8; 32],
     device: &DeviceId,
+    uses: u32,
     now: UnixTime,
     expires: UnixTime,
 ) -> Result<(), Error> {
-    sqlx::query("INSERT INTO token (digest, device, created, expires) VALUES (?1, ?2, ?3, ?4)")
+    sqlx::query(
+        "INSERT INTO token (digest, device, created, expires, uses_left) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )
         .bind(&digest[..])
         .bind(device.as_str())
         .bind(signed(now.as_secs()))
         .bind(signed(expires.as_secs()))
+        .bind(i64::from(uses))
         .execute(&mut **transaction)
         .await?;
     Ok(())
@@ -69,7 +76,7 @@ pub(crate) async fn withdraw_tokens(
     Ok(())
 }
 
-/// Marks a token as used, if it still can be: `false` if another enrolment was faster, or its time is over.
+/// Uses a token once, if it still can be: `false` if another enrolment was faster, or its time is over.
 pub(crate) async fn consume_token(
     transaction: &mut Write,
     digest: &[u8; 32],
@@ -77,7 +84,8 @@ pub(crate) async fn consume_token(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "UPDATE token SET used = ?3 WHERE digest = ?1 AND device = ?2 AND used IS NULL AND expires >= ?3",
+        "UPDATE token SET uses_left = uses_left - 1, used = CASE uses_left WHEN 1 THEN ?3 END
+         WHERE digest = ?1 AND device = ?2 AND used IS NULL AND uses_left > 0 AND expires >= ?3",
     )
     .bind(&digest[..])
     .bind(device.as_str())

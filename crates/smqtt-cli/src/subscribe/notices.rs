@@ -76,7 +76,7 @@ impl Notices {
             }
             Event::Envelope(EnvelopeEvent::EpochAhead { epoch, held }) => {
                 let notice = format!(
-                    "messages are sealed for epoch {epoch}, this device is at epoch {held}: enrol it again"
+                    "messages are sealed for epoch {epoch}, this device is at epoch {held}: it has to renew"
                 );
                 self.show("epoch-ahead", &notice);
             }
@@ -89,6 +89,13 @@ impl Notices {
             }
             Event::Reconnected => self.show("connection", "connection restored"),
             _ => {}
+        }
+    }
+
+    /// Tells of something that is no event.
+    pub(super) fn say(&mut self, kind: &'static str, text: &str) {
+        if !self.quiet {
+            self.show(kind, text);
         }
     }
 

@@ -75,6 +75,7 @@ impl Site {
                 ca_pem: &self.ca_pem(),
                 parameters: &self.parameters.to_bytes(),
                 attribute_key: &attribute_key.to_bytes(),
+                sealing: &[],
             },
         )
         .unwrap()

@@ -1,0 +1,316 @@
+//! Renewal: a certificate, proved in the TLS handshake, for a new one and an attribute key of the current epoch.
+//!
+//! In two phases. What is issued stands beside what the device has; that it uses it, it says with the new certificate. Until
+//! then nothing is taken from it, and it may ask again: a certificate that was issued for the same key lately is given again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smqtt_abe::Suite;
+use smqtt_pki::enrolment::{
+    EnrolResponse, ProblemCode, RenewConfirmation, RenewRequest, SealingEpoch, SecretBytes,
+};
+use smqtt_pki::{
+    CertificateDer, CertificateRequest, DeviceId, IssuedCertificate, UnixTime, VerifiedDevice,
+};
+use smqtt_policy::Epoch;
+use zeroize::Zeroizing;
+
+use crate::enrol::{DEVICE_LIFETIME, Refusal, device_certificate, issue_key, refused};
+use crate::register::audit::{self, Act, Actor};
+use crate::register::{self, Standing};
+use crate::{Error, Issuer};
+
+/// Who presents a certificate, and what the register says of it.
+struct Presented {
+    device: DeviceId,
+    verified: VerifiedDevice,
+    attributes: String,
+    epoch: Epoch,
+}
+
+struct Renewed {
+    /// A certificate that was not issued before.
+    issued: Option<IssuedCertificate>,
+    /// The chain that the device gets.
+    chain: String,
+    serial: String,
+    key_digest: [u8; 32],
+    shown: String,
+    attribute_key: Zeroizing<Vec<u8>>,
+}
+
+impl Issuer {
+    /// Renews a device. `chain` was verified in the TLS handshake, but for its expiry.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it is in the audit log.
+    pub(crate) async fn renew(
+        &self,
+        chain: &[CertificateDer<'static>],
+        request: &RenewRequest,
+        peer: IpAddr,
+        now: UnixTime,
+    ) -> Result<EnrolResponse, Refusal> {
+        let actor = Actor::address(peer);
+        // A change of epoch or attributes while keys are computed makes them stale; then once more from the start.
+        for _ in 0..4 {
+            let presented = match self.presented(chain, now).await {
+                Ok(presented) => presented,
+                Err((device, refusal)) => {
+                    return Err(self.note("renew", refusal, device, &actor, now).await);
+                }
+            };
+            let device = presented.device.clone();
+            let issuer = self.clone();
+            let csr = request.csr.clone();
+            let known =
+                register::certificates_of_device(self.authority.register().reader(), &device, now)
+                    .await?;
+            let made = tokio::task::spawn_blocking(move || {
+                make(&issuer, &csr, &presented, &known, now).map(|made| (presented, made))
+            });
+            let (presented, made) = match made.await.map_err(|_| Error::Task)? {
+                Ok(both) => both,
+                Err(refusal) => {
+                    return Err(self.note("renew", refusal, Some(device), &actor, now).await);
+                }
+            };
+            if let Some((broker, sealing)) =
+                self.record_renewal(&presented, &made, &actor, now).await?
+            {
+                return Ok(EnrolResponse {
+                    device,
+                    certificate_chain: made.chain,
+                    ca: self.keys.root_pem.clone(),
+                    suite: Suite::FabeoCpBls12381.id(),
+                    parameters: self.keys.parameters_bytes.clone(),
+                    attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
+                    epoch: presented.epoch.get(),
+                    attributes: presented.attributes,
+                    broker,
+                    sealing,
+                });
+            }
+        }
+        Err(Error::Task.into())
+    }
+
+    /// Notes that a device uses the certificate that it presents and the attribute key of this epoch. Saying it again changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it is in the audit log.
+    pub(crate) async fn confirm_renewal(
+        &self,
+        chain: &[CertificateDer<'static>],
+        confirmation: RenewConfirmation,
+        peer: IpAddr,
+        now: UnixTime,
+    ) -> Result<DeviceId, Refusal> {
+        let actor = Actor::address(peer);
+        let presented = match self.presented(chain, now).await {
+            Ok(presented) => presented,
+            Err((device, refusal)) => {
+                return Err(self
+                    .note("renew-confirm", refusal, device, &actor, now)
+                    .await);
+            }
+        };
+        let device = presented.device;
+        let serial = presented.verified.serial();
+        let mut transaction = self.authority.register().write().await?;
+        let epoch = confirmation.epoch;
+        let changed = register::confirm_key(&mut transaction, &device, serial, epoch, now).await?;
+        if changed {
+            let act = Act {
+                action: "renew-confirm",
+                subject: device.as_str(),
+                detail: &format!("serial {serial} epoch {epoch}"),
+            };
+            audit::append(&mut transaction, &actor, &act, "ok", now).await?;
+            transaction.commit().await.map_err(Error::from)?;
+        }
+        Ok(device)
+    }
+
+    /// Who presents this chain, and whether it still counts.
+    async fn presented(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> Result<Presented, (Option<DeviceId>, Refusal)> {
+        let anchor = self.authority.directory().trust_anchor();
+        // The handshake has verified it, as of its last second if it has expired.
+        let last = anchor
+            .verify_device(chain, now)
+            .or_else(|error| match error {
+                smqtt_pki::Error::Expired => {
+                    let at = smqtt_pki::certificate_validity(chain.first())?.not_after();
+                    anchor.verify_device(chain, at)
+                }
+                other => Err(other),
+            });
+        let verified = last.map_err(|error| {
+            let refusal = Refusal::new(ProblemCode::CertificateRevoked, error.to_string());
+            (None, refusal)
+        })?;
+        let device = verified.id().clone();
+        let failed = |error: Error| (Some(device.clone()), error.into());
+        let reader = self.authority.register().reader();
+        let settings = register::settings(reader).await.map_err(failed)?;
+        let refuse = |code, detail: String| (Some(device.clone()), Refusal::new(code, detail));
+        let expired = verified.validity().not_after().as_secs();
+        if expired + settings.renewal_grace.as_secs() < now.as_secs() {
+            return Err(refuse(
+                ProblemCode::CertificateExpired,
+                format!(
+                    "it can be renewed until {} days after its expiry; enrol again with a token from the authority's operator (`smqtt-authority device token {device} --re-enrol`)",
+                    settings.renewal_grace.as_secs() / 86_400
+                ),
+            ));
+        }
+        match register::standing(reader, &device, verified.serial())
+            .await
+            .map_err(failed)?
+        {
+            Standing::Good { attributes } => Ok(Presented {
+                epoch: register::epoch(reader).await.map_err(failed)?,
+                device,
+                verified,
+                attributes,
+            }),
+            Standing::Suspended => Err(refuse(
+                ProblemCode::DeviceSuspended,
+                format!("ask the authority's operator to reinstate {device}"),
+            )),
+            Standing::Revoked | Standing::Unknown => Err(refuse(
+                ProblemCode::CertificateRevoked,
+                format!("ask the authority's operator whether {device} shall enrol again"),
+            )),
+        }
+    }
+
+    /// Records what was made, if all is still as it was; `None` if not.
+    async fn record_renewal(
+        &self,
+        presented: &Presented,
+        made: &Renewed,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<Option<(Option<String>, Vec<SealingEpoch>)>, Error> {
+        let register = self.authority.register();
+        let broker = register.addresses().await?.broker;
+        let Presented {
+            device,
+            epoch,
+            attributes,
+            ..
+        } = presented;
+        let mut transaction = register.write().await?;
+        let standing =
+            register::standing(&mut *transaction, device, presented.verified.serial()).await?;
+        let same = register::epoch(&mut *transaction).await? == *epoch
+            && matches!(&standing, Standing::Good { attributes: now } if now == attributes);
+        if !same {
+            return Ok(None);
+        }
+        if let Some(issued) = &made.issued {
+            let particulars = register::Particulars {
+                key_digest: &made.key_digest,
+                token: None,
+                shown: &made.shown,
+            };
+            register::insert_device_certificate(
+                &mut transaction,
+                device,
+                issued,
+                &particulars,
+                now,
+            )
+            .await?;
+        }
+        register::record_key(
+            &mut transaction,
+            device,
+            &made.serial,
+            attributes,
+            *epoch,
+            false,
+            now,
+        )
+        .await?;
+        let what = if made.issued.is_some() {
+            ""
+        } else {
+            " certificate as before"
+        };
+        let act = Act {
+            action: "renew",
+            subject: device.as_str(),
+            detail: &format!(
+                "serial {}{what} epoch {epoch} attributes {attributes}",
+                made.serial
+            ),
+        };
+        audit::append(&mut transaction, actor, &act, "ok", now).await?;
+        let sealing = register::sealing(&mut *transaction, now).await?;
+        transaction.commit().await?;
+        Ok(Some((
+            broker,
+            sealing.into_iter().map(SealingEpoch::from).collect(),
+        )))
+    }
+}
+
+/// Verifies the certificate request and computes certificate and attribute key: milliseconds of work.
+fn make(
+    issuer: &Issuer,
+    csr: &str,
+    presented: &Presented,
+    known: &[register::DeviceCertificate],
+    now: UnixTime,
+) -> Result<Renewed, Refusal> {
+    let request = CertificateRequest::from_pem(csr).map_err(refused)?;
+    request.check_name(&presented.device).map_err(refused)?;
+    let key_digest = request.key_digest();
+    let (attributes, shown) = issuer.shown_attributes(&presented.attributes)?;
+    let attribute_key = issue_key(&issuer.keys, &attributes, presented.epoch)?;
+    let text = shown.join(", ");
+    // The newest for this key that has most of its time before it, and shows what it should.
+    let fresh = known.iter().find(|certificate| {
+        certificate.key_digest.as_deref() == Some(&key_digest[..])
+            && certificate.shown.as_deref() == Some(&text)
+            && still_long(certificate.not_after, now)
+    });
+    if let Some(certificate) = fresh {
+        let before = issuer
+            .keys
+            .ca
+            .device_chain(&certificate.der)
+            .map_err(refused)?;
+        return Ok(Renewed {
+            issued: None,
+            chain: before.chain_pem(),
+            serial: certificate.serial.clone(),
+            key_digest,
+            shown: text,
+            attribute_key,
+        });
+    }
+    let issued = device_certificate(&issuer.keys, &request, &presented.device, &shown, now)?;
+    Ok(Renewed {
+        chain: issued.chain_pem(),
+        serial: issued.serial.to_string(),
+        issued: Some(issued),
+        key_digest,
+        shown: text,
+        attribute_key,
+    })
+}
+
+/// Whether more than two thirds of a certificate's time are left.
+fn still_long(not_after: u64, now: UnixTime) -> bool {
+    let left = Duration::from_secs(not_after.saturating_sub(now.as_secs()));
+    left > DEVICE_LIFETIME * 2 / 3
+}
