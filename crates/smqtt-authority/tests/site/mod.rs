@@ -14,7 +14,10 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use smqtt_pki::enrolment::{EnrolResponse, Problem, ProblemCode};
 use smqtt_pki::tls::pinned_client_config;
-use smqtt_pki::{DeviceId, Fingerprint, IdentityKey, ServerName};
+use smqtt_pki::{
+    CertificateAuthority, CertificateRequest, DeviceId, Fingerprint, IdentityKey, ServerName,
+    UnixTime, Validity,
+};
 
 /// An authority, just made.
 pub(crate) struct Site {
@@ -81,6 +84,61 @@ impl Site {
         rows.filter(|row| row["action"] == "enrol")
             .map(|row| (field(&row, "subject"), field(&row, "outcome")))
             .collect()
+    }
+
+    /// The first column of what the register answers.
+    pub(crate) fn rows(&self, sql: &'static str) -> Vec<String> {
+        use sqlx::Row;
+        self.with_register(async |pool| {
+            let rows = sqlx::query(sql).fetch_all(pool).await.unwrap();
+            rows.iter().map(|row| row.get_unchecked(0)).collect()
+        })
+    }
+
+    fn with_register<T>(&self, act: impl AsyncFnOnce(&sqlx::SqlitePool) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let path = self.path().join("register.sqlite");
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            let done = act(&pool).await;
+            pool.close().await;
+            done
+        })
+    }
+
+    /// A certificate of a device for the key of this seed that expired a minute ago, PEM; the register knows it.
+    pub(crate) fn expired_certificate(&self, device: &DeviceId, seed: u64) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.path().join(name)).unwrap();
+        let ca = CertificateAuthority::load(&read("ca.key"), read("ca.crt").as_bytes()).unwrap();
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let now = UnixTime::now().as_secs();
+        // Not before the root: the span begins with it, and the root's with the test, less the skew.
+        let root = ca.trust_anchor().validity().not_before().as_secs();
+        let validity = Validity::new(at(root), at(now - 60)).unwrap();
+        let request = CertificateRequest::from_pem(&key(seed).csr_pem(device).unwrap()).unwrap();
+        let issued = ca
+            .issue_device(&request, device, validity, &mut StdRng::seed_from_u64(99))
+            .unwrap();
+        let (serial, fingerprint) = (issued.serial.to_string(), issued.fingerprint().to_string());
+        self.with_register(async |pool| {
+            sqlx::query(
+                "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der)
+                 VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?4, x'00')",
+            )
+            .bind(&serial)
+            .bind(device.as_str())
+            .bind(&fingerprint)
+            .bind(i64::try_from(root).unwrap())
+            .bind(i64::try_from(now - 60).unwrap())
+            .execute(pool)
+            .await
+            .unwrap();
+        });
+        issued.chain_pem()
     }
 
     pub(crate) fn serve(&self) -> Service {
@@ -229,6 +287,27 @@ impl Service {
         write!(
             stream,
             "POST /v1/enrol HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        stream.flush()?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        Ok(Reply::read(&mut bytes.as_slice()))
+    }
+
+    /// Sends a request to a service that may vanish meanwhile.
+    pub(crate) fn try_post(
+        &self,
+        config: ClientConfig,
+        path: &str,
+        body: &str,
+    ) -> io::Result<Reply> {
+        let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
+        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(tls, TcpStream::connect(self.address)?);
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
         stream.flush()?;
