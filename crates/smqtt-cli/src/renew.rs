@@ -17,9 +17,9 @@ Examples:
   # from a daily timer
   smqtt renew -i keys/anna
 
-The authority knows the device by its certificate. What it gives is tried before it takes the place of
-what is there; interrupted at any moment, the directory holds an identity that works. The private key
-stays. Subscribing renews by itself when a new epoch begins; see --no-renew of smqtt sub.
+The authority knows the device by its certificate. What it gives is tried before it takes the place
+of what is there; interrupted at any moment, the directory holds an identity that works. The private
+key stays. smqtt sub renews by itself when a new epoch begins; see its --no-renew.
 Exit codes: smqtt --help";
 
 #[derive(Debug, Args)]
