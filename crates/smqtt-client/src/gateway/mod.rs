@@ -308,6 +308,7 @@ impl Shared {
     }
 
     /// Hands a client to its session, which is made if there is none.
+    #[allow(clippy::result_large_err)] // the client comes back once at most, to be refused
     fn hand_over(
         self: &Arc<Self>,
         local: Local,

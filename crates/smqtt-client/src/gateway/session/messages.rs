@@ -133,7 +133,8 @@ impl Session {
         while let Some(verdict) = self.opener.as_mut().and_then(Opener::poll_event) {
             match verdict {
                 Verdict::Opened(message) => {
-                    if !self.downward.opened(message) {
+                    let taken = self.downward.opened(message);
+                    if !taken {
                         count(&self.shared.account.dropped);
                     }
                 }
@@ -274,6 +275,6 @@ impl Session {
 fn is_sealed(payload: &[u8]) -> bool {
     !matches!(
         smqtt_format::Envelope::parse(payload),
-        Err(smqtt_format::Error::NotAnEnvelope { .. })
+        Err(smqtt_format::Error::NotAnEnvelope)
     )
 }
