@@ -281,7 +281,7 @@ fn check_certificate(report: &mut Report, identity: &Identity) {
                 report.warning(
                     "certificate",
                     format!("valid for {days} more days"),
-                    "get a new one now: enrol the device again",
+                    "get a new one now: smqtt renew",
                 );
             } else {
                 report.ok(

@@ -192,7 +192,7 @@ fn next(reason: &Refusal, findings: &Findings, missing: &[Vec<String>]) -> Strin
             ),
             _ => "give --topic, and as --frame what is retained at smqtt/keys/TOPIC/KEY-ID".to_owned(),
         },
-        Refusal::EpochAhead { .. } => "get a new attribute key: enrol this device again".to_owned(),
+        Refusal::EpochAhead { .. } => "get a new attribute key: smqtt renew".to_owned(),
         Refusal::ExpiredEpoch { .. } => {
             "ask the publisher to publish it again: it is from before this device's key".to_owned()
         }
