@@ -1,4 +1,5 @@
 //! Many devices: import, profiles, filters, the schema, who can read what.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
 
 mod site;
 
