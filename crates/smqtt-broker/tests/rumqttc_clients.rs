@@ -168,7 +168,7 @@ mod v3_1_1 {
         let will = LastWill::new("v3/will", "gone", QoS::AtLeastOnce, false);
         let (client, mut connection) = client!(road, "rumqttc-1", Some(will));
         client.subscribe("v3/+", QoS::ExactlyOnce).expect("queued");
-        next!(connection, Packet::SubAck(_) => ());
+        let _ = next!(connection, Packet::SubAck(granted) => granted);
         for qos in all {
             let payload = format!("{qos:?}").repeat(500);
             client
@@ -204,7 +204,7 @@ mod v5 {
         let will = LastWill::new("v5/will", "gone", QoS::AtLeastOnce, false, None);
         let (client, mut connection) = client!(road, "rumqttc-5", Some(will));
         client.subscribe("v5/+", QoS::ExactlyOnce).expect("queued");
-        next!(connection, Packet::SubAck(_) => ());
+        let _ = next!(connection, Packet::SubAck(granted) => granted);
         let properties = PublishProperties {
             content_type: Some("text/plain".into()),
             user_properties: vec![("b".into(), "1".into()), ("a".into(), "2".into())],
