@@ -1,10 +1,13 @@
 //! Sessions that outlive their connections, on whichever worker the next one arrives.
 
+#[path = "harness/admin.rs"]
+mod admin;
 mod harness;
 
 use std::time::Duration;
 
-use harness::{Broker, Client, Options, publish};
+use admin::{administered, client_report};
+use harness::{Broker, Client, Options, publish, wait_for};
 use smqtt_proto::packet::{Ack, Disconnect, Publish};
 use smqtt_proto::{Packet, ProtocolVersion, QoS, ReasonCode};
 
@@ -209,14 +212,16 @@ fn the_queue_of_an_absent_client_is_bounded() {
 
 #[test]
 fn qos0_waits_for_an_absent_client_only_on_demand() {
-    for (keep, expected) in [(false, "one"), (true, "zero")] {
-        let broker = Broker::configured(&format!("[session]\nqueue_qos0 = {keep}\n"));
+    for (keep, waiting, expected) in [(false, 1, "one"), (true, 2, "zero")] {
+        let (broker, admin) = administered(&format!("[session]\nqueue_qos0 = {keep}\n"));
         let mut publisher = Client::connect(broker.port(), Options::v5("pub"));
         let mut client = Client::connect(broker.port(), Options::v3("sub").persistent());
         client.subscribe("t", QoS::AtLeastOnce);
         client.disconnect();
         publisher.publish("t", QoS::AtMostOnce, "zero");
         publisher.publish("t", QoS::AtLeastOnce, "one");
+        // From another worker they come a moment later.
+        wait_for(|| (client_report(&admin, "sub")["queued_messages"] == waiting).then_some(()));
         let mut client = Client::connect(broker.port(), Options::v3("sub").persistent());
         assert_eq!(client.receive_text(), expected);
     }

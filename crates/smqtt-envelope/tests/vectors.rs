@@ -49,6 +49,9 @@ fn the_vectors_reach_every_reason_that_does_not_hang_on_limits() {
         "forgotten-key",
         "too-many-keys",
         "waiting-full",
+        // What a reader asks for beyond the format.
+        "unwanted-publisher",
+        "too-old",
     ];
     for code in Refusal::CODES {
         assert_eq!(seen.contains(code), !limits.contains(code), "{code}");
