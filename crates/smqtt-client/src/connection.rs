@@ -7,6 +7,7 @@
 
 pub(crate) mod link;
 mod outgoing;
+pub(crate) mod stream;
 mod subscriptions;
 
 use std::sync::Arc;

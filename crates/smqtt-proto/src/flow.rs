@@ -161,22 +161,8 @@ impl Flow {
         if delivery.qos == QoS::AtMostOnce {
             return self.publish_once(message, &delivery, now).map(|()| None);
         }
-        if self.room() == 0 {
-            return Err(PublishError::WindowFull);
-        }
-        if message.is_expired(now) {
-            return Err(PublishError::Expired);
-        }
-        let state = OutgoingState::Published {
-            message: message.clone(),
-            delivery,
-        };
-        let packet_id = self
-            .session
-            .outgoing
-            .begin(state, true)
-            .ok_or(PublishError::WindowFull)?;
-        self.in_window += 1;
+        self.check_window(message, now)?;
+        let packet_id = self.begin_outgoing(message, delivery)?;
         if let Err(error) = self.send_entry(packet_id, false, now) {
             self.session.outgoing.end(packet_id);
             self.in_window -= 1;
@@ -192,23 +178,34 @@ impl Flow {
         delivery: Delivery,
         now: Instant,
     ) -> Result<PacketId, PublishError> {
+        self.check_window(message, now)?;
+        let framing = Framing {
+            packet_id: PacketId::new(1),
+            ..Framing::default()
+        };
+        check_size(&self.terms, message, &delivery, &framing)?;
+        self.begin_outgoing(message, delivery)
+    }
+
+    /// Whether a message of QoS 1 or 2 can be sent now.
+    #[inline]
+    fn check_window(&self, message: &Message, now: Instant) -> Result<(), PublishError> {
         if self.room() == 0 {
             return Err(PublishError::WindowFull);
         }
         if message.is_expired(now) {
             return Err(PublishError::Expired);
         }
-        let framing = Framing {
-            packet_id: PacketId::new(1),
-            ..Framing::default()
-        };
-        let size = message.encoded_len(self.terms.version, &delivery, &framing)?;
-        if size > self.terms.max_packet_size as usize {
-            return Err(PublishError::PacketTooLarge {
-                size,
-                limit: self.terms.max_packet_size,
-            });
-        }
+        Ok(())
+    }
+
+    /// Makes a message part of the session and its window.
+    #[inline]
+    fn begin_outgoing(
+        &mut self,
+        message: &Arc<Message>,
+        delivery: Delivery,
+    ) -> Result<PacketId, PublishError> {
         let state = OutgoingState::Published {
             message: message.clone(),
             delivery,
@@ -612,6 +609,24 @@ fn wrong_acknowledgement(
     Err(Violation::WrongAcknowledgement { packet, packet_id })
 }
 
+/// Whether the peer takes a packet of this size.
+#[inline]
+fn check_size(
+    terms: &Terms,
+    message: &Message,
+    delivery: &Delivery,
+    framing: &Framing,
+) -> Result<(), PublishError> {
+    let size = message.encoded_len(terms.version, delivery, framing)?;
+    if size > terms.max_packet_size as usize {
+        return Err(PublishError::PacketTooLarge {
+            size,
+            limit: terms.max_packet_size,
+        });
+    }
+    Ok(())
+}
+
 /// Writes a message, by alias where the peer takes aliases.
 #[inline]
 fn send(
@@ -632,13 +647,7 @@ fn send(
         Some(Alias::New(alias)) => framing.topic_alias = Some(alias),
         None => {}
     }
-    let size = message.encoded_len(terms.version, delivery, &framing)?;
-    if size > terms.max_packet_size as usize {
-        return Err(PublishError::PacketTooLarge {
-            size,
-            limit: terms.max_packet_size,
-        });
-    }
+    check_size(terms, message, delivery, &framing)?;
     message.write(terms.version, delivery, &framing, now, outbox)?;
     if let Some(Alias::New(alias)) = found {
         aliases.learn(message.topic(), alias);

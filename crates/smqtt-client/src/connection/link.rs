@@ -1,27 +1,26 @@
 //! One connection to a broker: the stream and the protocol on it.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use smqtt_proto::client::{self, Event};
 use smqtt_proto::packet::{ConnAck, DisconnectProperties};
 use smqtt_proto::{Closed, InFlight, PacketId, ReasonCode, Session};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::stream::{Room, poll_read_in, write_out};
 use crate::transport::{Transport, tls_error};
 use crate::{BrokerAddress, Error, Loss, Timeouts};
 
-/// Bytes that are read at a time.
-const READ: usize = 64 * 1024;
-/// Free room below which the read buffer gets new memory.
-const READ_AT_LEAST: usize = 4 * 1024;
-/// Slices of one vectored write.
-const SLICES: usize = 32;
+const ROOM: Room = Room {
+    size: 64 * 1024,
+    least: 4 * 1024,
+};
 
 /// How long the broker may take to close its side after DISCONNECT.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -116,31 +115,13 @@ impl Link {
     }
 
     fn poll_progress(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Moved>> {
-        let mut moved = false;
-        while !self.mqtt.outbox().is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let outbox = self.mqtt.outbox();
-            let used = outbox.chunks_vectored(&mut slices);
-            let transport = Pin::new(&mut self.transport);
-            match transport.poll_write_vectored(cx, &slices[..used])? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    outbox.advance(count);
-                    self.unflushed = true;
-                    moved = true;
-                }
-                Poll::Pending => break,
-            }
-        }
+        let mut moved = write_out(&mut self.transport, self.mqtt.outbox(), cx)?;
+        self.unflushed |= moved;
         if self.unflushed && Pin::new(&mut self.transport).poll_flush(cx)?.is_ready() {
             self.unflushed = false;
         }
         if read && self.mqtt.wants_input() {
-            if self.input.capacity() - self.input.len() < READ_AT_LEAST {
-                self.input.reserve(READ);
-            }
-            let reading = pin!(self.transport.read_buf(&mut self.input));
-            match reading.poll(cx)? {
+            match poll_read_in(&mut self.transport, &mut self.input, &ROOM, cx)? {
                 Poll::Ready(0) => return Poll::Ready(Ok(Moved::EndOfStream)),
                 Poll::Ready(_) => {
                     self.mqtt.handle_input(Instant::now(), &mut self.input);

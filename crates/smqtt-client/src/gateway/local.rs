@@ -1,26 +1,24 @@
 //! One local client's connection: the stream and the protocol on it.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use smqtt_proto::server;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::connection::link::Moved;
+use crate::connection::stream::{Room, poll_read_in, write_out};
 
-/// Bytes that are read at a time.
-const READ: usize = 16 * 1024;
-/// Free room below which the read buffer gets new memory.
-const READ_AT_LEAST: usize = 2 * 1024;
-/// Slices of one vectored write.
-const SLICES: usize = 16;
+const ROOM: Room = Room {
+    size: 16 * 1024,
+    least: 2 * 1024,
+};
 /// How long a client has to take its last packet.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -51,26 +49,9 @@ impl Local {
     }
 
     fn poll_progress(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<Moved>> {
-        let mut moved = false;
-        while !self.mqtt.outbox().is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let outbox = self.mqtt.outbox();
-            let used = outbox.chunks_vectored(&mut slices);
-            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used])? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(count) => {
-                    outbox.advance(count);
-                    moved = true;
-                }
-                Poll::Pending => break,
-            }
-        }
+        let mut moved = write_out(&mut self.stream, self.mqtt.outbox(), cx)?;
         if read && self.mqtt.wants_input() {
-            if self.input.capacity() - self.input.len() < READ_AT_LEAST {
-                self.input.reserve(READ);
-            }
-            let reading = pin!(self.stream.read_buf(&mut self.input));
-            match reading.poll(cx)? {
+            match poll_read_in(&mut self.stream, &mut self.input, &ROOM, cx)? {
                 Poll::Ready(0) => return Poll::Ready(Ok(Moved::EndOfStream)),
                 Poll::Ready(_) => {
                     self.mqtt.handle_input(Instant::now(), &mut self.input);
