@@ -46,8 +46,7 @@ impl Issuer {
         register::set_suspended(&mut act.transaction, name, None).await?;
         // Without a certificate it has no key either.
         let advance = advance && device.serial.is_some();
-        let what = format!("{}{}", reason.as_str(), listed(&serials));
-        let entry = ("device-revoke", what.as_str());
+        let entry = ("device-revoke", reason.as_str());
         self.conclude(act, name, serials, advance, entry, actor, now)
             .await
     }
@@ -74,8 +73,7 @@ impl Issuer {
         let serials =
             register::revoke_certificates(&mut act.transaction, name, reason, now).await?;
         register::set_suspended(&mut act.transaction, name, Some(now)).await?;
-        let what = listed(&serials);
-        let entry = ("device-suspend", what.trim_start());
+        let entry = ("device-suspend", "");
         self.conclude(act, name, serials, advance, entry, actor, now)
             .await
     }
@@ -97,8 +95,7 @@ impl Issuer {
         }
         let serials = register::release_certificates(&mut act.transaction, name).await?;
         register::set_suspended(&mut act.transaction, name, None).await?;
-        let what = listed(&serials);
-        let entry = ("device-reinstate", what.trim_start());
+        let entry = ("device-reinstate", "");
         self.conclude(act, name, serials, false, entry, actor, now)
             .await
     }
@@ -122,8 +119,7 @@ impl Issuer {
             register::revoke_certificates(&mut act.transaction, name, reason, now).await?;
         register::remove_device(&mut act.transaction, name, now).await?;
         let advance = matches!(device.state, DeviceState::Enrolled | DeviceState::Suspended);
-        let what = listed(&serials);
-        let entry = ("device-remove", what.trim_start());
+        let entry = ("device-remove", "");
         self.conclude(act, name, serials, advance, entry, actor, now)
             .await
     }
@@ -142,7 +138,7 @@ impl Issuer {
         name: &DeviceId,
         serials: Vec<Serial>,
         advance: bool,
-        (action, detail): (&'static str, &str),
+        (action, reason): (&'static str, &str),
         actor: &Actor,
         now: UnixTime,
     ) -> Result<Revoked, Error> {
@@ -154,7 +150,7 @@ impl Issuer {
         let (_, crl) = self
             .sign_list(&mut transaction, settings.crl_valid, now)
             .await?;
-        let mut detail = format!("{detail} crl {crl}");
+        let mut detail = format!("{reason}{} crl {crl}", listed(&serials));
         let mut begun = None;
         if advance {
             let seal_from = now.as_secs() + settings.revocation_overlap.as_secs();

@@ -230,20 +230,8 @@ impl Worker {
         if !store.refuses() {
             return false;
         }
-        self.counters().publish_refused.add(1);
-        if self.is_v5(slot) {
-            self.connections[slot]
-                .protocol
-                .acknowledge(packet_id, ReasonCode::QuotaExceeded);
-        } else {
-            let peer = self.connections[slot].peer;
-            self.log_peer(
-                peer,
-                "store",
-                "closed a connection: the store cannot be written, and it publishes",
-            );
-            self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
-        }
+        let why = "closed a connection: the store cannot be written, and it publishes";
+        self.refuse_for_quota(slot, packet_id, ("store", why), pass);
         true
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use smqtt_proto::packet::Publish;
-use smqtt_proto::{ProtocolVersion, ReasonCode};
+use smqtt_proto::{PacketId, ReasonCode};
 
 use super::{Pass, Worker};
 use crate::connection::Phase;
@@ -99,22 +99,29 @@ impl Worker {
         if self.pressure < Pressure::Critical {
             return false;
         }
-        self.counters().publish_refused.add(1);
-        let protocol = &mut self.connections[slot].protocol;
-        match protocol.version() {
-            Some(ProtocolVersion::V5) => {
-                protocol.acknowledge(packet_id, ReasonCode::QuotaExceeded);
-            }
-            _ => {
-                let peer = self.connections[slot].peer;
-                self.log_peer(
-                    peer,
-                    "memory",
-                    "closed a connection: limits.memory_bytes are used up, and it publishes",
-                );
-                self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
-            }
-        }
+        let why = "closed a connection: limits.memory_bytes are used up, and it publishes";
+        self.refuse_for_quota(slot, packet_id, ("memory", why), pass);
         true
+    }
+
+    /// Refuses a publication that there is no room for. MQTT 3.1.1 has no word for that: its client is
+    /// disconnected, which is logged as `kind` and `why`.
+    pub(super) fn refuse_for_quota(
+        &mut self,
+        slot: usize,
+        packet_id: PacketId,
+        (kind, why): (&'static str, &str),
+        pass: &mut Pass<'_>,
+    ) {
+        self.counters().publish_refused.add(1);
+        if self.is_v5(slot) {
+            self.connections[slot]
+                .protocol
+                .acknowledge(packet_id, ReasonCode::QuotaExceeded);
+        } else {
+            let peer = self.connections[slot].peer;
+            self.log_peer(peer, kind, why);
+            self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
+        }
     }
 }
