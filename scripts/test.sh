@@ -20,11 +20,15 @@ have_mosquitto() { command -v mosquitto >/dev/null && command -v mosquitto_pub >
 PATH=$PATH:/usr/sbin # where Debian puts mosquitto
 export PATH
 
-if ! have_mosquitto && command -v apt-get >/dev/null; then
-  echo "installing mosquitto and mosquitto-clients"
+have() { command -v "$1" >/dev/null; }
+debian() { # PACKAGE...: installs them where there is a package manager
+  have apt-get || return 0
+  echo "installing $*"
   as_root env DEBIAN_FRONTEND=noninteractive sh -c \
-    'apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients' >/dev/null || true
-fi
+    'apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"' sh "$@" >/dev/null || true
+}
+
+have_mosquitto || debian mosquitto mosquitto-clients
 
 venv=target/test-venv
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
@@ -61,28 +65,14 @@ else
   skip+=(with_mqttjs)
 fi
 
-if ! command -v openssl >/dev/null && command -v apt-get >/dev/null; then
-  echo "installing openssl"
-  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends openssl' >/dev/null || true
-fi
-if ! command -v openssl >/dev/null; then
-  loud "SKIPPED: openssl is not installed: every test with 'with_openssl' in its name is left out"
-  skip+=(with_openssl)
-fi
-
-if ! command -v curl >/dev/null && command -v apt-get >/dev/null; then
-  echo "installing curl"
-  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends curl' >/dev/null || true
-fi
-if ! command -v curl >/dev/null; then
-  loud "SKIPPED: curl is not installed: every test with 'with_curl' in its name is left out"
-  skip+=(with_curl)
-fi
-
-if ! command -v valgrind >/dev/null && command -v apt-get >/dev/null; then
-  echo "installing valgrind"
-  as_root env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get install -y -qq --no-install-recommends valgrind' >/dev/null || true
-fi
+for tool in openssl curl; do
+  have "$tool" || debian "$tool"
+  if ! have "$tool"; then
+    loud "SKIPPED: $tool is not installed: every test with 'with_$tool' in its name is left out"
+    skip+=("with_$tool")
+  fi
+done
+have valgrind || debian valgrind
 
 if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
   echo "installing py_ecc into $venv"

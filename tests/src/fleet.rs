@@ -239,6 +239,12 @@ pub fn broker(authority: &Authority) -> Service {
 /// The same with a listener of `scheme`, `mqtts://` or `wss://`: one of each at most.
 #[must_use]
 pub fn broker_at(authority: &Authority, scheme: &str) -> Service {
+    Service::start(&mut broker_command(authority, scheme), scheme)
+}
+
+/// The command that starts it, for what else it is to be told.
+#[must_use]
+pub fn broker_command(authority: &Authority, scheme: &str) -> Command {
     let name = format!("broker-{}", scheme.trim_end_matches("://"));
     let tls = authority.issue_server(&name);
     let mut command = program("smqtt-broker");
@@ -252,7 +258,7 @@ pub fn broker_at(authority: &Authority, scheme: &str) -> Service {
         .arg(tls.join("ca.crt"))
         .arg("--data-dir")
         .arg(authority.root().join(format!("{name}-data")));
-    Service::start(&mut command, scheme)
+    command
 }
 
 /// `smqtt sub` for `identity` on `filter` with `more` arguments, once it is subscribed.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
+use smqtt_tests::fleet::{Authority, Fleet, Service, broker_command, publish, subscribe};
 use smqtt_tests::gateway::{client, command, start, subscribed};
 use smqtt_tests::mosquitto;
-use smqtt_tests::programs::{Running, program, repository, run, run_with_input, wait_for_port};
+use smqtt_tests::programs::{Running, repository, run, run_with_input, wait_for_port};
 
 const RULES: &str = r##"
 [[publish]]
@@ -352,21 +352,10 @@ fn with_paho_clients_qos_1_and_2_survive_a_broker_that_forgets_sessions() {
 #[test]
 fn with_mosquitto_clients_client_ids_are_ones_that_a_strict_broker_admits() {
     let authority = Authority::init();
-    let tls = authority.issue_server("broker");
     let config = authority.root().join("broker.toml");
     std::fs::write(&config, "[access]\nclient_id = \"prefix\"\n").expect("it can be written");
-    let mut strict = program("smqtt-broker");
-    strict
-        .args(["--listen", "mqtts://127.0.0.1:0", "--config"])
-        .arg(&config)
-        .arg("--tls-cert")
-        .arg(tls.join("server.crt"))
-        .arg("--tls-key")
-        .arg(tls.join("server.key"))
-        .arg("--tls-client-ca")
-        .arg(tls.join("ca.crt"))
-        .arg("--data-dir")
-        .arg(authority.root().join("broker-data"));
+    let mut strict = broker_command(&authority, "mqtts://");
+    strict.arg("--config").arg(&config);
     let broker = Service::start(&mut strict, "mqtts://");
     let fleet = Fleet::with_broker(authority, broker);
     let gateway = start(&fleet, &home(&fleet, "strict"), RULES);
