@@ -73,6 +73,18 @@ for tool in openssl curl; do
   fi
 done
 have valgrind || debian valgrind
+have strace || debian strace
+if ! strace -f -o /dev/null true 2>/dev/null; then
+  loud "SKIPPED: strace is not installed, or may not look at processes: every test with 'with_strace' in its name is left out"
+  skip+=(with_strace)
+fi
+small=$(mktemp -d)
+if mount -t tmpfs -o size=1m tmpfs "$small" 2>/dev/null; then umount "$small"
+else
+  loud "SKIPPED: no file systems can be mounted here: every test with 'with_mount' in its name is left out"
+  skip+=(with_mount)
+fi
+rmdir "$small"
 
 if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
   echo "installing py_ecc into $venv"

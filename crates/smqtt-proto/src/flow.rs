@@ -417,6 +417,13 @@ impl Flow {
         }
     }
 
+    /// The owner has refused a message without a word, and closes: when the peer sends it again it is new.
+    pub(crate) fn withdraw(&mut self, packet_id: PacketId) {
+        self.owed
+            .retain(|owed| owed.packet_id != packet_id || owed.reply.is_some());
+        self.end_incoming(packet_id);
+    }
+
     /// Sends the answers that are due.
     fn settle(&mut self) {
         while let Some(&Owed {

@@ -29,6 +29,14 @@ use crate::store::{
 /// and of clients that are away only the store has the payload.
 const NEAR: usize = 256;
 
+/// Changes of one session that its client's packets brought, while they are read.
+#[derive(Default)]
+pub(super) struct Noted {
+    session: Option<SessionRef>,
+    ops: Vec<Op>,
+    settles: Settles,
+}
+
 impl Worker {
     /// Follows a message that is published now, if anything of it can have to survive a crash.
     pub(super) fn track(&self, message: &Message) -> Option<Tracked> {
@@ -241,7 +249,7 @@ impl Worker {
             && let Some((place, kept)) = durable.sent.remove(&packet_id)
         {
             let id = durable.id;
-            self.noted.push(Op::Done { id, place, kept });
+            self.note(slot, Op::Done { id, place, kept }, None);
         }
     }
 
@@ -261,9 +269,7 @@ impl Worker {
             kept: kept.take(),
         };
         let this = self.connections[slot].reference(slot);
-        self.noted.push(op);
-        self.noted_settles
-            .push((self.index, Settlement::Release(this, packet_id)));
+        self.note(slot, op, Some(Settlement::Release(this, packet_id)));
     }
 
     /// PUBREL came: PUBCOMP leaves when that is committed.
@@ -271,10 +277,16 @@ impl Worker {
         if let Some(durable) = self.durable_of(slot) {
             let id = durable.id;
             let this = self.connections[slot].reference(slot);
-            self.noted.push(Op::Completed { id, packet_id });
-            self.noted_settles
-                .push((self.index, Settlement::Complete(this, packet_id)));
+            let settlement = Settlement::Complete(this, packet_id);
+            self.note(slot, Op::Completed { id, packet_id }, Some(settlement));
         }
+    }
+
+    fn note(&mut self, slot: usize, op: Op, settlement: Option<Settlement>) {
+        self.noted.session = self.connections[slot].session;
+        self.noted.ops.push(op);
+        let settlement = settlement.map(|settlement| (self.index, settlement));
+        self.noted.settles.extend(settlement);
     }
 
     fn durable_of(&mut self, slot: usize) -> Option<&mut crate::session::Durable> {
@@ -282,18 +294,19 @@ impl Worker {
         self.sessions.get_mut(session)?.durable.as_deref_mut()
     }
 
-    /// Posts what was noted while a connection was read.
-    pub(super) fn post_noted(&mut self, slot: usize) {
-        if self.noted.is_empty() {
+    /// Posts what was noted while a connection was read: before its session goes on in any other way, so that
+    /// changes are posted in the order in which they happened and the session's next client waits for them.
+    pub(super) fn post_noted(&mut self) {
+        let Some(reference) = self.noted.session else {
             return;
-        }
-        let ops = std::mem::take(&mut self.noted);
-        let settles = std::mem::take(&mut self.noted_settles);
+        };
+        let Noted { ops, settles, .. } = std::mem::take(&mut self.noted);
         let Some(store) = &self.shared.store else {
             return;
         };
         let posted = store.post(ops, settles);
-        if let Some(durable) = self.durable_of(slot) {
+        let session = self.sessions.get_mut(reference);
+        if let Some(durable) = session.and_then(|session| session.durable.as_deref_mut()) {
             durable.posted = posted;
         }
     }

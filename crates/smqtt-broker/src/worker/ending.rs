@@ -107,6 +107,7 @@ impl Worker {
         closed: &Closed,
         pass: &mut Pass<'_>,
     ) {
+        self.post_noted();
         let limits = &self.current.config.session;
         let in_flight = self.connections[slot].protocol.take_session();
         let shares = std::mem::take(&mut self.connections[slot].shares);

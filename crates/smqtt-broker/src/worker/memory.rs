@@ -121,6 +121,7 @@ impl Worker {
         } else {
             let peer = self.connections[slot].peer;
             self.log_peer(peer, kind, why);
+            self.connections[slot].protocol.withdraw(packet_id);
             self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
         }
     }

@@ -47,7 +47,8 @@ use crate::restore::Restored;
 use crate::session::Sessions;
 use crate::shared::{ListenerState, Mail, Shared};
 use crate::socket::Acceptor;
-use crate::store::{Op, Settles};
+use crate::store::Op;
+
 use crate::targets::TargetCache;
 use crate::trie::Trie;
 use timers::{Timer, Timers};
@@ -107,8 +108,7 @@ pub(crate) struct Worker {
     /// How many connections it has had.
     serial: u64,
     /// Changes for the store, and what waits for them, of the connection that is being read.
-    noted: Vec<Op>,
-    noted_settles: Settles,
+    noted: durable::Noted,
 }
 
 /// Mail collected for one worker.
@@ -190,8 +190,7 @@ impl Worker {
             quiesced: None,
             stopped: false,
             serial: 0,
-            noted: Vec::new(),
-            noted_settles: Settles::new(),
+            noted: durable::Noted::default(),
             shared,
         };
         worker.take_restored(restored);

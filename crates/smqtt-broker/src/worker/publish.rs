@@ -34,7 +34,7 @@ impl Worker {
             refusal => refusal,
         };
         if let Some(reason) = refusal
-            && self.ends_for(slot, reason, publish.packet_id.is_some(), pass)
+            && self.ends_for(slot, reason, publish.packet_id, pass)
         {
             return;
         }
@@ -44,14 +44,12 @@ impl Worker {
             None => match Message::new(publish, pass.now) {
                 Err(_) => ReasonCode::UnspecifiedError,
                 Ok(message) if self.is_refused_for(&message, publisher, pass) => {
-                    if !self.is_v5(slot) && publish.packet_id.is_some() {
-                        let peer = self.connections[slot].peer;
-                        self.log_peer(
-                            peer,
-                            "queue-refused",
-                            "closed a connection: it publishes for a session whose queue is full",
-                        );
-                        self.disconnect(slot, ReasonCode::QuotaExceeded, pass);
+                    if !self.is_v5(slot)
+                        && let Some(packet_id) = publish.packet_id
+                    {
+                        let why =
+                            "closed a connection: it publishes for a session whose queue is full";
+                        self.refuse_for_quota(slot, packet_id, ("queue-refused", why), pass);
                         return;
                     }
                     ReasonCode::QuotaExceeded

@@ -203,7 +203,7 @@ impl Worker {
                 Event::Closed(closed) => self.on_closed(slot, &closed, pass),
             }
         }
-        self.post_noted(slot);
+        self.post_noted();
         // A PINGREQ is answered without an event.
         if any || !self.connections[slot].protocol.outbox().is_empty() {
             self.touch(slot);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use smqtt_format::announce;
 use smqtt_pki::DeviceId;
 use smqtt_proto::packet::{Connect, Will};
-use smqtt_proto::{ProtocolVersion, ReasonCode};
+use smqtt_proto::{PacketId, ProtocolVersion, ReasonCode};
 use zeroize::Zeroizing;
 
 use super::{Pass, Worker};
@@ -290,12 +290,15 @@ impl Worker {
         &mut self,
         slot: usize,
         reason: ReasonCode,
-        acknowledged: bool,
+        packet_id: Option<PacketId>,
         pass: &mut Pass<'_>,
     ) -> bool {
         let v5 = self.connections[slot].protocol.version() == Some(ProtocolVersion::V5);
-        if reason != ReasonCode::PayloadFormatInvalid || (v5 && acknowledged) {
+        if reason != ReasonCode::PayloadFormatInvalid || (v5 && packet_id.is_some()) {
             return false;
+        }
+        if let Some(packet_id) = packet_id {
+            self.connections[slot].protocol.withdraw(packet_id);
         }
         self.counters().publish_refused.add(1);
         self.disconnect(slot, reason, pass);

@@ -33,10 +33,12 @@ const WINDOW: usize = 16;
 /// What the clients share.
 pub struct World {
     port: u16,
+    /// Refusals are to be expected.
+    disk_fails: bool,
     /// Publish nothing new.
     pub finishing: AtomicBool,
-    /// How much each publisher has sent, once that is settled.
-    pub expected: Mutex<Option<Vec<u64>>>,
+    /// What each publisher has sent, once that is settled.
+    pub expected: Mutex<Option<Vec<Sent>>>,
     /// Subscribers that have all of it.
     pub complete: AtomicUsize,
     pub over: AtomicBool,
@@ -45,9 +47,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(port: u16) -> World {
+    pub fn new(port: u16, disk_fails: bool) -> World {
         World {
             port,
+            disk_fails,
             finishing: AtomicBool::new(false),
             expected: Mutex::new(None),
             complete: AtomicUsize::new(0),
@@ -55,6 +58,15 @@ impl World {
             retained_acknowledged: Default::default(),
         }
     }
+}
+
+/// What a publisher has sent: the numbers from 1 on.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub qos: QoS,
+    pub count: u64,
+    /// Those that the broker has refused. That it was sent again before may be why one arrives all the same.
+    pub refused: HashSet<u64>,
 }
 
 /// A connection, which may end at any moment.
@@ -106,6 +118,10 @@ impl Line {
                 None => {}
                 Some(Packet::ConnAck(connack)) if connack.reason == ReasonCode::Success => {
                     return Ok((line, connack.session_present));
+                }
+                // A disk that fails: a new session cannot be promised.
+                Some(Packet::ConnAck(connack)) if world.disk_fails && connack.reason.is_error() => {
+                    return Err(Gone);
                 }
                 Some(other) => panic!("{client_id}: instead of CONNACK {other:?}"),
             }
@@ -159,6 +175,7 @@ pub struct Publisher {
     random: ChaCha8Rng,
     next: u64,
     next_retained: u64,
+    refused: HashSet<u64>,
     /// In the order of sending.
     pending: Vec<(PacketId, Pending)>,
     /// The broker has said that it has a session.
@@ -174,14 +191,19 @@ impl Publisher {
             random: ChaCha8Rng::seed_from_u64(seed),
             next: 1,
             next_retained: 1,
+            refused: HashSet::new(),
             pending: Vec::new(),
             known: false,
         }
     }
 
     /// Messages that every subscriber is to get.
-    pub fn sent(&self) -> u64 {
-        self.next - 1
+    pub fn sent(&self) -> Sent {
+        Sent {
+            qos: self.qos,
+            count: self.next - 1,
+            refused: self.refused.clone(),
+        }
     }
 
     pub fn run(&mut self, world: &World) {
@@ -237,9 +259,16 @@ impl Publisher {
             }
             match line.receive()? {
                 None => {}
+                Some(Packet::PubAck(ack) | Packet::PubRec(ack)) if ack.reason.is_error() => {
+                    assert!(world.disk_fails, "{ack:?}");
+                    assert_eq!(ack.reason, ReasonCode::QuotaExceeded);
+                    let pending = self.take(ack.packet_id);
+                    if !pending.retained {
+                        self.refused.insert(pending.number);
+                    }
+                }
                 Some(Packet::PubAck(ack)) => self.settle(world, ack.packet_id),
                 Some(Packet::PubRec(ack)) => {
-                    assert!(!ack.reason.is_error(), "{ack:?}");
                     self.known = true;
                     if let Some((_, pending)) =
                         self.pending.iter_mut().find(|(id, _)| *id == ack.packet_id)
@@ -254,6 +283,7 @@ impl Publisher {
                     line.send(Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::Success)))?;
                 }
                 Some(Packet::PubComp(ack)) => self.settle(world, ack.packet_id),
+                Some(Packet::Disconnect(_)) if world.disk_fails => return Err(Gone),
                 Some(other) => panic!("{other:?}"),
             }
         }
@@ -274,13 +304,17 @@ impl Publisher {
     }
 
     fn settle(&mut self, world: &World, packet_id: PacketId) {
-        let Some(index) = self.pending.iter().position(|(id, _)| *id == packet_id) else {
-            panic!("an acknowledgement of nothing");
-        };
-        let (_, pending) = self.pending.remove(index);
+        let pending = self.take(packet_id);
         if pending.retained {
             world.retained_acknowledged[self.index].fetch_max(pending.number, Ordering::SeqCst);
         }
+    }
+
+    fn take(&mut self, packet_id: PacketId) -> Pending {
+        let Some(index) = self.pending.iter().position(|(id, _)| *id == packet_id) else {
+            panic!("an acknowledgement of nothing");
+        };
+        self.pending.remove(index).1
     }
 }
 
@@ -419,29 +453,47 @@ impl Subscriber {
         let Some(expected) = &*expected else {
             return;
         };
-        let has =
-            |index: usize, sent: u64| self.seen.get(&index).map_or(0, HashSet::len) as u64 >= sent;
-        if expected
-            .iter()
-            .enumerate()
-            .all(|(index, sent)| has(index, *sent))
-        {
+        let none = HashSet::new();
+        let has = |(index, sent): (usize, &Sent)| {
+            let seen = self.seen.get(&index).unwrap_or(&none);
+            let wanted = sent.refused.iter().filter(|n| !seen.contains(n)).count();
+            (seen.len() + wanted) as u64 >= sent.count
+        };
+        if expected.iter().enumerate().all(has) {
             self.complete = true;
             world.complete.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     /// Whether everything that was sent has come as it should.
-    pub fn check(self, sent: &[(QoS, u64)]) {
+    pub fn check(self, sent: &[Sent]) {
         let id = &self.client_id;
-        for (index, (qos, sent)) in sent.iter().enumerate() {
+        for (
+            index,
+            Sent {
+                qos,
+                count,
+                refused,
+            },
+        ) in sent.iter().enumerate()
+        {
             let delivered = self.delivered.get(&index).cloned().unwrap_or_default();
             let seen = self.seen.get(&index).cloned().unwrap_or_default();
-            let missing: Vec<u64> = (1..=*sent).filter(|n| !seen.contains(n)).take(10).collect();
+            let missing: Vec<u64> = (1..=*count)
+                .filter(|n| !seen.contains(n) && !refused.contains(n))
+                .take(10)
+                .collect();
             assert!(
                 missing.is_empty(),
-                "{id}: of publisher {index} ({qos}) it never got {missing:?} of {sent}"
+                "{id}: of publisher {index} ({qos}) it never got {missing:?} of {count}"
             );
+            if *qos == QoS::ExactlyOnce {
+                let came: Vec<&u64> = refused.intersection(&seen).take(10).collect();
+                assert!(
+                    came.is_empty(),
+                    "{id}: of publisher {index} {came:?} came, which were refused"
+                );
+            }
             let mut last = 0;
             let mut before = HashSet::new();
             for (at, number) in delivered {
@@ -452,7 +504,10 @@ impl Subscriber {
                     );
                     continue;
                 }
-                assert_eq!(number, last + 1, "{id}: of publisher {index} out of order");
+                assert!(
+                    number > last && (last + 1..number).all(|n| refused.contains(&n)),
+                    "{id}: of publisher {index} {number} came after {last}"
+                );
                 last = number;
             }
         }

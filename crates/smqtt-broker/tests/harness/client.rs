@@ -246,6 +246,17 @@ impl Client {
         }
     }
 
+    /// The next packet, if one comes within this time.
+    pub fn receive_within(&mut self, time: Duration) -> Option<Packet> {
+        self.socket.set_read_timeout(Some(time)).expect("timeout");
+        let mut byte = [0];
+        let comes = !self.input.is_empty() || self.socket.peek(&mut byte).is_ok();
+        self.socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("timeout");
+        comes.then(|| self.receive())
+    }
+
     /// The next packet, which must be a PUBLISH.
     pub fn receive_publish(&mut self) -> Publish {
         match self.receive() {

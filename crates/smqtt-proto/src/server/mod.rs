@@ -309,6 +309,13 @@ impl Connection {
         }
     }
 
+    /// Answers an [`Event::Publish`] of QoS 1 or 2 with nothing, before the connection is ended: to an MQTT 3.1.1
+    /// client that is a message which was not taken. When the client sends it again on a later connection, it is an
+    /// [`Event::Publish`] again.
+    pub fn withdraw(&mut self, packet_id: PacketId) {
+        self.flow.withdraw(packet_id);
+    }
+
     /// Has PUBREL and PUBCOMP wait for [`release`](Connection::release) and [`complete`](Connection::complete): for an
     /// owner that answers to a disk. For the rest of the connection, from before [`accept`](Connection::accept).
     ///

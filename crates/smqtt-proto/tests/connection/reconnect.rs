@@ -293,3 +293,24 @@ fn sessions_move_between_threads() {
     movable(&pair.client);
     movable(pair.server.session());
 }
+
+/// A server that takes nothing more and can't say so, as one of MQTT 3.1.1: what it did not take is new when it
+/// comes again.
+#[test]
+fn a_message_that_was_withdrawn_is_handed_over_again() {
+    let version = ProtocolVersion::V3_1_1;
+    let mut pair = Pair::connected(version);
+    pair.server_acknowledges = false;
+    let up = pair
+        .client_publish("refused", QoS::ExactlyOnce)
+        .expect("an identifier");
+    pair.run();
+    assert_eq!(pair.server_got(), ["refused"]);
+    pair.server.withdraw(up);
+    pair.server_acknowledges = true;
+    pair.reconnect(options(version), server::Config::default(), true);
+    pair.run();
+    assert_eq!(pair.server_got(), ["refused"]);
+    assert_eq!(pair.names_to_client(), ["CONNACK", "PUBREC", "PUBCOMP"]);
+    assert!(pair.client.session().is_empty());
+}
