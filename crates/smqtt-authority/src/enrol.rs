@@ -100,7 +100,11 @@ impl Issuer {
                 }
             };
             match self.record(&entitled, &made, &actor, now).await? {
-                Recorded::Done { broker, sealing } => {
+                Recorded::Done {
+                    broker,
+                    sealing,
+                    schema,
+                } => {
                     return Ok(EnrolResponse {
                         device: entitled.device,
                         certificate_chain: made.certificate.chain_pem(),
@@ -112,6 +116,7 @@ impl Issuer {
                         attributes: entitled.attributes,
                         broker,
                         sealing,
+                        schema,
                     });
                 }
                 Recorded::Stale => {}
@@ -245,9 +250,11 @@ impl Issuer {
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         let sealing = register::sealing(&mut *transaction, now).await?;
+        let schema = register::schema_text(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Recorded::Done {
             broker,
+            schema: schema.map(|(_, text)| text),
             sealing: sealing.into_iter().map(SealingEpoch::from).collect(),
         })
     }
@@ -292,6 +299,7 @@ enum Recorded {
     Done {
         broker: Option<String>,
         sealing: Vec<SealingEpoch>,
+        schema: Option<String>,
     },
     /// The token was used, or the epoch or the attributes changed, since they were read.
     Stale,

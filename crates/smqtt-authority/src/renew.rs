@@ -29,6 +29,13 @@ struct Presented {
     epoch: Epoch,
 }
 
+/// What every device is told beside its own keys.
+struct Terms {
+    broker: Option<String>,
+    sealing: Vec<SealingEpoch>,
+    schema: Option<String>,
+}
+
 struct Renewed {
     /// A certificate that was not issued before.
     issued: Option<IssuedCertificate>,
@@ -76,9 +83,7 @@ impl Issuer {
                     return Err(self.note("renew", refusal, Some(device), &actor, now).await);
                 }
             };
-            if let Some((broker, sealing)) =
-                self.record_renewal(&presented, &made, &actor, now).await?
-            {
+            if let Some(terms) = self.record_renewal(&presented, &made, &actor, now).await? {
                 return Ok(EnrolResponse {
                     device,
                     certificate_chain: made.chain,
@@ -88,8 +93,9 @@ impl Issuer {
                     attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
                     epoch: presented.epoch.get(),
                     attributes: presented.attributes,
-                    broker,
-                    sealing,
+                    broker: terms.broker,
+                    sealing: terms.sealing,
+                    schema: terms.schema,
                 });
             }
         }
@@ -198,7 +204,7 @@ impl Issuer {
         made: &Renewed,
         actor: &Actor,
         now: UnixTime,
-    ) -> Result<Option<(Option<String>, Vec<SealingEpoch>)>, Error> {
+    ) -> Result<Option<Terms>, Error> {
         let register = self.authority.register();
         let broker = register.addresses().await?.broker;
         let Presented {
@@ -255,11 +261,13 @@ impl Issuer {
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         let sealing = register::sealing(&mut *transaction, now).await?;
+        let schema = register::schema_text(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Some((
+        Ok(Some(Terms {
             broker,
-            sealing.into_iter().map(SealingEpoch::from).collect(),
-        )))
+            sealing: sealing.into_iter().map(SealingEpoch::from).collect(),
+            schema: schema.map(|(_, text)| text),
+        }))
     }
 }
 

@@ -158,10 +158,23 @@ impl Language {
 }
 
 /// The schema that texts have to keep to, if there is one.
-struct Loaded(Option<Schema>);
+pub(crate) struct Loaded(Option<Schema>);
 
 impl Loaded {
-    fn policy(&self, text: &str) -> Result<Policy, Failure> {
+    /// The schema of this file, or else what this identity has from its authority.
+    pub(crate) fn of(file: Option<&Path>, identity: &Identity) -> Result<Self, Failure> {
+        match file {
+            Some(file) => schema(file).map(Some),
+            None => smqtt_client::schema(identity).map_err(Failure::from),
+        }
+        .map(Self)
+    }
+
+    pub(crate) fn into_schema(self) -> Option<Schema> {
+        self.0
+    }
+
+    pub(crate) fn policy(&self, text: &str) -> Result<Policy, Failure> {
         let policy = match &self.0 {
             Some(schema) => schema.policy(text),
             None => text.parse(),

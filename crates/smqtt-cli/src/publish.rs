@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    AuthorityState, AuthorityStates, Backoff, Client, Delivery, Error, Policy, Properties,
-    Publication, Publisher, PublisherOptions, QoS, Tally, publishable,
+    Backoff, Client, Delivery, Error, Policy, Properties, Publication, Publisher, PublisherOptions,
+    QoS, Renewal, Renewals, Tally, publishable,
 };
 use tokio::time::Instant;
 
@@ -70,6 +70,11 @@ pub(crate) struct Options {
     )]
     policy: String,
 
+    /// Check the policy against this schema, a TOML file, instead of the one that the identity has
+    /// from its authority
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+
     #[command(flatten)]
     message: MessageSource,
 
@@ -102,6 +107,11 @@ pub(crate) struct Options {
     /// With -l and --repeat: seconds to try to get a lost connection back before giving up; 0 gives up at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     retry: u64,
+
+    /// With -l and --repeat: do not ask the authority to renew this device when it is time:
+    /// something else does, such as a timer with smqtt renew, and what that brings is taken over
+    #[arg(long)]
+    no_renew: bool,
 
     /// Print a summary as one JSON object on stdout
     #[arg(long)]
@@ -168,10 +178,11 @@ struct Summary {
 
 pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     // Everything that can be wrong without a network is checked before there is one.
-    let policy = policy::parse(&options.policy)?;
     let topic = publishable(&options.topic)?.to_string();
     let properties = options.properties.checked(&options.connection)?;
-    let (_identity, connect) = options.connection.options()?;
+    let (identity, connect) = options.connection.options()?;
+    let schema = policy::Loaded::of(options.schema.as_deref(), &identity)?;
+    let policy = schema.policy(&options.policy)?;
     let mut input = Input::open(&options.message, options.repeat.unwrap_or(1))?;
 
     let interrupt = Interrupt::listen()?;
@@ -181,13 +192,12 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         () = interrupt.asked() => return Ok(Exit::Done),
     };
     // What goes on for long follows the authority's epochs; a single message has what the identity knows.
-    let states = match options.message.lines {
-        true => follow(&client, options.connection.timeout()).await,
-        false => None,
-    };
+    let renewals = options
+        .is_long()
+        .then(|| client.keep_renewed(Renewal::default().ask(!options.no_renew)));
     let mut run = Run {
-        states,
-        publisher: client.publisher(options.publisher(policy))?,
+        renewals,
+        publisher: client.publisher(options.publisher(policy, schema))?,
         topic,
         properties,
         options: &options,
@@ -242,16 +252,20 @@ impl Options {
         })
     }
 
-    fn publisher(&self, policy: Policy) -> PublisherOptions {
+    fn publisher(&self, policy: Policy, schema: policy::Loaded) -> PublisherOptions {
         let frames = self.frames.unwrap_or(if self.is_long() {
             FramesOption::Announced
         } else {
             FramesOption::Inline
         });
-        PublisherOptions::new(policy).delivery(match frames {
+        let options = PublisherOptions::new(policy).delivery(match frames {
             FramesOption::Announced => Delivery::Announced,
             FramesOption::Inline => Delivery::Inline,
-        })
+        });
+        match schema.into_schema() {
+            Some(schema) => options.schema(schema),
+            None => options,
+        }
     }
 
     fn qos(&self) -> QoS {
@@ -269,31 +283,20 @@ impl Options {
     }
 }
 
-/// Follows the authority's state, where the broker allows it.
-async fn follow(client: &Client, patience: Duration) -> Option<AuthorityStates> {
-    match tokio::time::timeout(patience, client.authority_states()).await {
-        Ok(Ok(states)) => Some(states),
-        Ok(Err(error)) => {
-            tracing::info!(%error, "the authority's state can not be followed");
-            None
+/// The next renewal that fails; never if there is none.
+async fn not_renewed(renewals: &mut Option<Renewals>) -> Error {
+    let Some(renewals) = renewals else {
+        return std::future::pending().await;
+    };
+    loop {
+        if let Err(error) = renewals.next().await {
+            return error;
         }
-        Err(_) => None,
     }
-}
-
-/// The authority's next state; never if it can not be followed.
-async fn next_state(states: &mut Option<AuthorityStates>) -> AuthorityState {
-    if let Some(following) = states
-        && let Ok(state) = following.next().await
-    {
-        return state;
-    }
-    *states = None;
-    std::future::pending().await
 }
 
 struct Run<'a> {
-    states: Option<AuthorityStates>,
+    renewals: Option<Renewals>,
     publisher: Publisher,
     topic: String,
     properties: Properties,
@@ -311,8 +314,10 @@ impl Run<'_> {
             let payload = tokio::select! {
                 biased;
                 () = interrupt.asked() => return Ok(()),
-                state = next_state(&mut self.states) => {
-                    self.publisher.set_sealing(state.sealing);
+                error = not_renewed(&mut self.renewals) => {
+                    if !self.options.quiet {
+                        console::say(&format!("this device could not be renewed: {error}"));
+                    }
                     continue;
                 }
                 payload = input.next() => match payload? {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use rand::RngExt as _;
 use smqtt_client::{
-    Client, Delivery, Event, Policy, Publisher, PublisherOptions, QoS, Received, Requester,
-    publishable, subscribable,
+    Client, Delivery, Event, Policy, Publisher, PublisherOptions, QoS, Received, Renewal,
+    Requester, publishable, subscribable,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -84,7 +84,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
-    let policy = policy::parse(&options.policy)?;
     let topic = publishable(&options.topic)?.to_string();
     if !options.connection.is_v5() {
         return Err(Failure::input(
@@ -94,12 +93,17 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     if let Some(response) = &options.response_topic {
         subscribable(publishable(response)?.as_str())?;
     }
-    let (_, connect) = options.connection.options()?;
+    let (identity, connect) = options.connection.options()?;
+    let policy = policy::Loaded::of(None, &identity)?.policy(&options.policy)?;
     let interrupt = Interrupt::listen()?;
     let client = tokio::select! {
         client = Client::connect(connect) => client?,
         () = interrupt.asked() => return Ok(Exit::Done),
     };
+    // Who answers may do so for long.
+    let _renewals = options
+        .serve
+        .then(|| client.keep_renewed(Renewal::default()));
     let done = if options.serve {
         serve(&options, &client, policy, &topic, &interrupt).await
     } else {

@@ -6,7 +6,6 @@ mod format;
 mod notices;
 mod output;
 pub(crate) mod record;
-mod renewal;
 
 use std::io;
 use std::path::PathBuf;
@@ -14,8 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use smqtt_client::{
-    Client, DeviceId, EnvelopeEvent, Epoch, Error, ErrorKind, Event, Identity, Listener, Loss,
-    OpenerConfig, QoS, Subscriber,
+    Client, DeviceId, ErrorKind, Event, Listener, Loss, OpenerConfig, QoS, Renewal, Renewals,
+    Subscriber,
 };
 use tokio::time::Instant;
 
@@ -29,7 +28,6 @@ use account::Account;
 use format::Format;
 use notices::Notices;
 use output::{Broken, Output};
-use renewal::{Outcome, Renewal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,7 +109,8 @@ pub(crate) struct Options {
     #[arg(long)]
     quiet: bool,
 
-    /// Do not renew this device when a new epoch begins: something else does, such as a timer with smqtt renew
+    /// Do not ask the authority to renew this device when it is time: something else does, such as a
+    /// timer with smqtt renew, and what that brings is taken over
     #[arg(long)]
     no_renew: bool,
 
@@ -143,9 +142,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     }
     let (identity, connect) = options.connection.options()?;
     let output = Output::new(&options)?;
-    let held = smqtt_client::attributes(&identity)?;
-    let epoch = held.epoch();
-    let held = held.without_epoch();
+    let held = smqtt_client::attributes(&identity)?.without_epoch();
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let interrupt = Interrupt::listen()?;
     let deadline = Deadline {
@@ -158,8 +155,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         end = deadline.reached() => return options.ended(&end, 0),
     };
     let mut run = Run {
-        identity: identity.directory().to_owned(),
-        epoch,
+        renewals: client.keep_renewed(Renewal::default().ask(!options.no_renew)),
         output,
         notices: Notices::new(options.quiet || options.json, &held),
         account: Account::default(),
@@ -236,10 +232,7 @@ impl Deadline {
 }
 
 struct Run<'a> {
-    /// The identity's directory.
-    identity: PathBuf,
-    /// The epoch of its attribute key, at first.
-    epoch: Option<Epoch>,
+    renewals: Renewals,
     options: &'a Options,
     output: Output,
     notices: Notices,
@@ -262,13 +255,6 @@ impl Run<'_> {
             end = self.deadline.reached() => return Ok(end),
         };
         self.subscribed();
-        let mut renewal = match self.options.no_renew {
-            true => Renewal::never(),
-            false => {
-                let patience = self.options.connection.timeout();
-                Renewal::of(&self.identity, self.epoch, client, patience).await
-            }
-        };
         loop {
             // What is there is taken without looking at clocks; before a wait, the output goes out.
             let event = match subscriber.try_next() {
@@ -279,8 +265,11 @@ impl Run<'_> {
                     }
                     tokio::select! {
                         event = subscriber.next() => event,
-                        renewed = renewal.done() => {
-                            self.renewed(renewed, &mut subscriber);
+                        renewed = self.renewals.next() => {
+                            if let Err(error) = renewed {
+                                let text = format!("this device could not be renewed: {error}");
+                                self.notices.say("renewal", &text);
+                            }
                             continue;
                         }
                         end = self.deadline.reached() => return Ok(end),
@@ -289,9 +278,6 @@ impl Run<'_> {
             };
             if let Event::Ended(loss) = &event {
                 return Err(ended(loss));
-            }
-            if let Event::Envelope(EnvelopeEvent::EpochAhead { .. }) = &event {
-                renewal.begin();
             }
             self.account.note(&event);
             self.notices.note(&event);
@@ -314,20 +300,6 @@ impl Run<'_> {
             if let Some(end) = self.deadline.passed() {
                 return Ok(end);
             }
-        }
-    }
-
-    /// Takes over what a renewal has brought.
-    fn renewed(&mut self, renewed: Outcome, subscriber: &mut Subscriber) {
-        let taken = renewed.and_then(|_| {
-            let identity = Identity::load(&self.identity).map_err(Error::Identity)?;
-            subscriber.renewed(&identity)
-        });
-        if let Err(error) = taken {
-            self.notices.say(
-                "renewal",
-                &format!("this device could not be renewed: {error}"),
-            );
         }
     }
 

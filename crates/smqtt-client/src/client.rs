@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smqtt_abe::cp;
 use smqtt_envelope::{Opener, OpenerConfig, Sealer, Signer};
-use smqtt_format::STATE_TOPIC;
+use smqtt_format::{STATE_TOPIC, Sealing};
 use smqtt_pki::Identity;
 use smqtt_policy::{Epoch, Policy};
 use smqtt_proto::{QoS, TopicFilter};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::ahead::Ahead;
 use crate::command::{Command, Ended, SubscribeCommand};
-use crate::connection::Connection;
+use crate::connection::{Certificate, Connection};
+use crate::credentials::{self, Credentials, newer};
 use crate::inbox::Inbox;
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
-use crate::renew::sealing;
 use crate::states::AuthorityStates;
 use crate::topics::{announcements, subscribable};
 use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber, clock};
@@ -36,9 +38,13 @@ struct Shared {
     ended: Ended,
     /// Tells the connection task that a subscriber has taken messages or has gone.
     taken: Arc<Notify>,
+    /// How to connect from now on, for the connection task to take.
+    certificate: Certificate,
     task: Mutex<Option<JoinHandle<Result<(), Loss>>>>,
-    identity: Arc<Identity>,
-    keys: Keys,
+    credentials: watch::Sender<Arc<Credentials>>,
+    /// The newest epoch of a message that a subscriber could not open yet.
+    ahead: Ahead,
+    parameters: cp::PublicParameters,
     close: Duration,
     protocol: smqtt_proto::ProtocolVersion,
 }
@@ -55,21 +61,31 @@ impl Client {
         options.checked_broker()?;
         let identity = Arc::clone(&options.identity);
         let keys = Keys::of(&identity)?;
+        let credentials = Credentials::of(identity, &keys)?;
         let close = options.timeouts.close;
         let protocol = options.protocol;
         let (commands, requests) = mpsc::channel(COMMANDS);
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
-        let connection =
-            Connection::establish(options, requests, ended.clone(), Arc::clone(&taken)).await?;
+        let certificate = Certificate::default();
+        let connection = Connection::establish(
+            options,
+            requests,
+            ended.clone(),
+            Arc::clone(&taken),
+            Arc::clone(&certificate),
+        )
+        .await?;
         let task = tokio::spawn(connection.run());
         Ok(Self(Arc::new(Shared {
             commands,
             ended,
             taken,
+            certificate,
             task: Mutex::new(Some(task)),
-            identity,
-            keys,
+            credentials: watch::Sender::new(Arc::new(credentials)),
+            ahead: Ahead::default(),
+            parameters: keys.parameters,
             close,
             protocol,
         })))
@@ -81,55 +97,110 @@ impl Client {
         self.0.protocol
     }
 
-    /// The identity that this client acts under.
+    /// The identity that this client acts under: the renewed one, where it is [kept
+    /// renewed](Client::keep_renewed).
     #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.0.identity
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.credentials().identity)
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.0.credentials.borrow())
+    }
+
+    /// The epoch of this client's attribute key.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.credentials().epoch
+    }
+
+    /// Resolves with the epoch of a message that waits for this client's renewal.
+    pub(crate) async fn epoch_ahead(&self) -> Epoch {
+        self.0.ahead.wanted().await
+    }
+
+    /// Goes on with another identity of this device: publishers, subscribers and the connection.
+    pub(crate) fn take_over(&self, identity: Arc<Identity>) -> Result<(), Error> {
+        let before = self.credentials();
+        let keys = Keys::of(&identity)?;
+        if keys.parameters.hash() != self.0.parameters.hash()
+            || identity.device() != before.identity.device()
+        {
+            return Err(damaged(
+                &identity,
+                "identity.toml",
+                &"it is of another device or authority than when this program connected",
+            ));
+        }
+        let mut after = Credentials::of(identity, &keys)?;
+        after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
+        if after.has_other_certificate(&before) {
+            let tls = credentials::tls(&after.identity)?;
+            *self.0.certificate.lock() = Some(tls);
+            self.0.taken.notify_one();
+        }
+        self.0.credentials.send_replace(Arc::new(after));
+        Ok(())
+    }
+
+    /// Lets publishers seal by what the authority has said.
+    pub(crate) fn seal_by(&self, sealing: Vec<Sealing>) {
+        let after = self.credentials().sealing_as(sealing);
+        self.0.credentials.send_replace(Arc::new(after));
     }
 
     /// A publisher that seals under `policy`, or as the options say.
     ///
     /// # Errors
     ///
+    /// [`Error::Policy`] if the policy asks for what the schema does not have,
     /// [`Error::DamagedIdentity`] if the identity's attribute key is of no epoch, [`Error::Seal`] for
     /// options out of their range.
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
         let options = options.into();
         let delivery = options.config.delivery;
+        let credentials = self.0.credentials.subscribe();
         let sealer = self.sealer(options)?;
-        let sealing = sealing(&self.0.identity, sealer.epoch());
         Ok(Publisher::new(
             self.0.commands.clone(),
             self.0.ended.clone(),
             sealer,
             delivery,
-            sealing,
+            credentials,
         ))
     }
 
     pub(crate) fn sealer(&self, options: PublisherOptions) -> Result<Sealer, Error> {
-        let PublisherOptions { policy, config } = options;
-        let keys = &self.0.keys;
-        let epoch = keys
-            .attribute_key
-            .epoch()
-            .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
-        let signer: Arc<dyn Signer> = Arc::clone(&self.0.identity) as _;
-        let sealing = sealing(&self.0.identity, epoch);
-        let current =
-            smqtt_format::sealing_epoch(&sealing, clock::now().as_secs()).map_or(epoch, Epoch::new);
-        Sealer::new(signer, keys.parameters.clone(), policy, current, config).map_err(Error::Seal)
+        let PublisherOptions {
+            policy,
+            config,
+            schema,
+        } = options;
+        let credentials = self.credentials();
+        if let Some(schema) = schema.as_ref().or(credentials.schema.as_ref()) {
+            schema
+                .check_policy(&policy)
+                .map_err(|reason| Error::Policy {
+                    policy: policy.to_string(),
+                    reason,
+                })?;
+        }
+        let signer: Arc<dyn Signer> = Arc::clone(&credentials.identity) as _;
+        let current = smqtt_format::sealing_epoch(&credentials.sealing, clock::now().as_secs())
+            .map_or(credentials.epoch, Epoch::new);
+        let parameters = self.0.parameters.clone();
+        Sealer::new(signer, parameters, policy, current, config).map_err(Error::Seal)
     }
 
     pub(crate) fn opener(&self, config: OpenerConfig) -> Result<Opener, Error> {
-        let keys = &self.0.keys;
-        let mut held = all_attribute_keys(&self.0.identity, &keys.parameters)?.into_iter();
+        let identity = self.identity();
+        let parameters = &self.0.parameters;
+        let mut held = all_attribute_keys(&identity, parameters)?.into_iter();
         let newest = held
             .next()
-            .ok_or_else(|| damaged(&self.0.identity, ATTRIBUTE_KEY, &"it is missing"))?;
+            .ok_or_else(|| damaged(&identity, ATTRIBUTE_KEY, &"it is missing"))?;
         let mut opener = Opener::new(
-            self.0.identity.trust_anchor().clone(),
-            keys.parameters.clone(),
+            identity.trust_anchor().clone(),
+            parameters.clone(),
             newest,
             config,
         )
@@ -174,9 +245,12 @@ impl Client {
             .iter()
             .map(announcements)
             .collect::<Result<Vec<_>, _>>()?;
+        let credentials = self.0.credentials.subscribe();
+        let identity = self.identity();
         let opener = self.opener(config)?;
         let inbox = self.request(frames, filters, qos).await?;
-        Ok(Subscriber::new(inbox, opener))
+        let ahead = self.0.ahead.clone();
+        Ok(Subscriber::new(inbox, opener, credentials, identity, ahead))
     }
 
     /// Receives what the broker relays, unopened and unverified. Returns when the broker has granted
@@ -210,8 +284,8 @@ impl Client {
             .await?;
         Ok(AuthorityStates::new(
             Listener::new(inbox),
-            self.0.identity.trust_anchor().clone(),
-            self.0.keys.parameters.hash(),
+            self.identity().trust_anchor().clone(),
+            self.0.parameters.hash(),
         ))
     }
 

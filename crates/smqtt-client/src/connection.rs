@@ -13,6 +13,7 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use smqtt_proto::client::Event;
 use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
@@ -46,10 +47,14 @@ pub(crate) struct Connection {
     ended: Ended,
     /// A subscriber has taken messages, or has gone.
     taken: Arc<Notify>,
+    /// How to connect from now on, after this device was renewed.
+    certificate: Certificate,
     /// Present but between connections.
     link: Option<Link>,
     /// Connections so far.
     number: u64,
+    /// Subscribers were told that the connection is lost, and not that it is back.
+    away: bool,
     /// Whether the broker takes subscription identifiers.
     subscription_ids: bool,
     outgoing: Outgoing,
@@ -60,8 +65,13 @@ pub(crate) struct Connection {
     receipts: Vec<Receipt>,
 }
 
+/// Where a renewed device's way to connect is left for the connection task.
+pub(crate) type Certificate = Arc<Mutex<Option<Arc<rustls::ClientConfig>>>>;
+
 /// Why a link is not served any more.
 enum Served {
+    /// It stands on a certificate that was replaced.
+    Outdated,
     /// Everything is settled.
     Finished,
     Lost(Loss),
@@ -74,6 +84,7 @@ impl Connection {
         commands: mpsc::Receiver<Command>,
         ended: Ended,
         taken: Arc<Notify>,
+        certificate: Certificate,
     ) -> Result<Self, Error> {
         let dialler = dialler(&options)?;
         let opened = dialler.dial(&mut Session::new()).await?;
@@ -83,8 +94,10 @@ impl Connection {
             commands,
             ended,
             taken,
+            certificate,
             link: None,
             number: 0,
+            away: false,
             subscription_ids: false,
             outgoing: Outgoing::default(),
             subscriptions: Subscriptions::default(),
@@ -102,11 +115,19 @@ impl Connection {
     /// Serves the connection, and the ones after it, until the end.
     pub(crate) async fn run(mut self) -> Result<(), Loss> {
         let ended = loop {
-            let loss = match self.serve().await {
+            let (loss, session) = match self.serve().await {
                 Served::Finished => break self.finish().await,
-                Served::Lost(loss) => loss,
+                Served::Outdated => match self.replace_link().await {
+                    None => continue,
+                    Some((loss, session)) => (loss, session),
+                },
+                Served::Lost(loss) => {
+                    tracing::info!(%loss, "connection lost");
+                    let session = self.last_words().await;
+                    (loss, session)
+                }
             };
-            if let Err(loss) = self.reconnect(loss).await {
+            if let Err(loss) = self.reconnect(loss, session).await {
                 break Err(loss);
             }
         };
@@ -158,13 +179,16 @@ impl Connection {
                 self.subscribe(id);
             }
         }
-        if self.number > 1 {
+        if std::mem::take(&mut self.away) {
             self.subscriptions.tell(|| Inbound::Restored);
         }
     }
 
     async fn serve(&mut self) -> Served {
         loop {
+            if self.takes_new_certificate() {
+                return Served::Outdated;
+            }
             if let Some(loss) = self.handle_events() {
                 return Served::Lost(loss);
             }
@@ -355,25 +379,62 @@ impl Connection {
         }
     }
 
-    /// Comes back, if that is wanted and possible. The error is why not.
-    async fn reconnect(&mut self, loss: Loss) -> Result<(), Loss> {
-        tracing::info!(%loss, "connection lost");
-        let mut session = Session::new();
-        if let Some(mut link) = self.link.take() {
-            link.say_last_words().await;
-            session = link.mqtt.take_session();
+    /// Connects with a new certificate from now on, if there is one; whether the link is to be made anew for it. Without a
+    /// session at the broker, messages would be lost in between, so that waits for the next time.
+    fn takes_new_certificate(&mut self) -> bool {
+        let Some(tls) = self.certificate.lock().take() else {
+            return false;
+        };
+        self.dialler.tls = tls;
+        self.dialler.address.is_tls()
+            && self.dialler.mqtt.connect.version.is_v5()
+            && self.backoff.is_some()
+            && self.closing.is_none()
+    }
+
+    /// Leaves the broker and comes back to the session. What is in flight stays so. If that fails: why, and the session.
+    async fn replace_link(&mut self) -> Option<(Loss, Session)> {
+        let mut session = match self.link.take() {
+            Some(link) => link.leave().await,
+            None => Session::new(),
+        };
+        match self.dialler.dial(&mut session).await {
+            Ok(opened) => {
+                tracing::info!("connected with the new certificate");
+                self.begin(opened);
+                None
+            }
+            Err(error) if error.is_transient() => Some((Loss::new(error), session)),
+            Err(error) => Some((Loss::of(&error), session)),
         }
+    }
+
+    /// What a link that is over leaves.
+    async fn last_words(&mut self) -> Session {
+        match self.link.take() {
+            Some(mut link) => {
+                link.say_last_words().await;
+                link.mqtt.take_session()
+            }
+            None => Session::new(),
+        }
+    }
+
+    /// Comes back, if that is wanted and possible. The error is why not.
+    async fn reconnect(&mut self, loss: Loss, mut session: Session) -> Result<(), Loss> {
         let Some(backoff) = self.backoff else {
             return Err(loss);
         };
         if loss.is_refusal() {
             return Err(loss);
         }
+        self.away = true;
         self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
         let give_up = backoff.give_up.map(|limit| Instant::now() + limit);
         for attempt in 0u32.. {
             let wait = backoff.wait(attempt, &mut rand::rng());
             tokio::time::sleep(wait).await;
+            let _ = self.takes_new_certificate();
             // Nobody is left: what is in flight gets its time, not for ever.
             self.subscriptions.sweep(&mut self.receipts);
             if self.commands.is_closed() && self.subscriptions.is_empty() {
@@ -422,8 +483,7 @@ pub(crate) async fn sleep_until(at: Option<Instant>) {
 
 pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     let address = options.checked_broker()?.clone();
-    let tls = smqtt_pki::tls::client_config(&options.identity, &[smqtt_pki::tls::ALPN_MQTT])
-        .map_err(Error::Identity)?;
+    let tls = crate::credentials::tls(&options.identity)?;
     let client_id = options.client_id.clone().unwrap_or_else(|| {
         let suffix: u32 = rand::rng().random();
         format!("{}-{suffix:08x}", options.identity.device())
@@ -452,7 +512,7 @@ pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     mqtt.handshake_timeout = options.timeouts.mqtt;
     Ok(Dialler {
         address,
-        tls: Arc::new(tls),
+        tls,
         timeouts: options.timeouts,
         mqtt,
     })

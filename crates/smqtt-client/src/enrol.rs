@@ -7,7 +7,7 @@ use reqwest::Url;
 use smqtt_abe::cp;
 use smqtt_pki::enrolment::{ENROL_PATH, EnrolRequest, EnrolResponse, SecretText};
 use smqtt_pki::{DeviceId, Fingerprint, Identity, IdentityKey, IdentityParts, tls};
-use smqtt_policy::{AttributeSet, Epoch};
+use smqtt_policy::{AttributeSet, Epoch, Schema};
 
 use crate::ask::Authority;
 use crate::{BrokerAddress, Error, clock};
@@ -136,6 +136,7 @@ pub async fn enrol(enrolment: Enrolment, directory: &Path) -> Result<Enrolled, E
             parameters: &answer.parameters,
             attribute_key: answer.attribute_key.reveal(),
             sealing: &answer.sealing,
+            schema: answer.schema.as_deref(),
         })
         .map_err(Error::Identity)?;
     Ok(enrolled)
@@ -183,6 +184,9 @@ pub(crate) fn check(
         .map_err(|error| unusable("the public parameters", &error))?;
     let key = cp::AttributeKey::from_bytes(answer.attribute_key.reveal(), &parameters)
         .map_err(|error| unusable("the attribute key", &error))?;
+    if let Some(schema) = &answer.schema {
+        Schema::from_toml(schema).map_err(|error| unusable("its schema", &error))?;
+    }
     if let Some(broker) = &answer.broker {
         broker.parse::<BrokerAddress>()?;
     }

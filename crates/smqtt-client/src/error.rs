@@ -45,6 +45,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The policy asks for something that no device can have.
+    #[error(
+        "the policy `{policy}` is not one of this authority: {reason}; if it is new there, `smqtt renew` fetches the schema"
+    )]
+    Policy {
+        /// The policy in its canonical form.
+        policy: String,
+        /// What the schema says.
+        reason: smqtt_policy::Error,
+    },
     /// Sealing failed.
     #[error("the message cannot be sealed: {0}")]
     Seal(smqtt_envelope::Error),
@@ -177,6 +187,7 @@ impl Error {
             | Self::InsecureTransport(_)
             | Self::Option(_)
             | Self::Topic { .. }
+            | Self::Policy { .. }
             | Self::Seal(_) => ErrorKind::Input,
             Self::Identity(_) | Self::DamagedIdentity { .. } | Self::Open(_) => ErrorKind::Identity,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unreachable,

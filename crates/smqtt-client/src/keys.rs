@@ -2,7 +2,7 @@
 
 use smqtt_abe::cp;
 use smqtt_pki::Identity;
-use smqtt_policy::AttributeSet;
+use smqtt_policy::{AttributeSet, Schema};
 
 use crate::Error;
 
@@ -71,6 +71,19 @@ fn decoded(
 ) -> Result<cp::AttributeKey, Error> {
     cp::AttributeKey::from_bytes(identity.attribute_key(), parameters)
         .map_err(|error| damaged(identity, ATTRIBUTE_KEY, &error))
+}
+
+/// The authority's schema of attributes, as of the identity's last enrolment or renewal; `None` if it had none.
+///
+/// # Errors
+///
+/// [`Error::DamagedIdentity`] if it cannot be read.
+pub fn schema(identity: &Identity) -> Result<Option<Schema>, Error> {
+    identity
+        .schema()
+        .map(Schema::from_toml)
+        .transpose()
+        .map_err(|error| damaged(identity, "schema.toml", &error))
 }
 
 /// The attributes that an identity's device holds, with the epoch of its attribute key.

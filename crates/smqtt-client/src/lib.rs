@@ -9,6 +9,8 @@
 //!
 //! - No payload leaves unsealed unless that is said in so many words:
 //!   [`Client::plaintext_publisher`] is the only call that publishes plaintext.
+//! - A policy that asks for what the authority's schema does not have is an error before anything
+//!   leaves.
 //! - A message that arrives is verified before it is handed out; one that cannot be opened is an
 //!   event with its reason and never ends a subscription.
 //! - A key frame is acknowledged by the broker before the first message under it goes out, and is
@@ -52,6 +54,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod ahead;
 mod ask;
 mod authority;
 mod backoff;
@@ -59,6 +62,7 @@ mod client;
 mod clock;
 mod command;
 mod connection;
+mod credentials;
 mod enrol;
 mod error;
 mod event;
@@ -74,6 +78,7 @@ mod properties;
 mod publisher;
 mod received;
 mod renew;
+mod renewals;
 mod requests;
 mod states;
 mod subscriber;
@@ -89,7 +94,7 @@ pub use enrol::{Enrolled, Enrolment, enrol};
 pub use error::{Error, ErrorKind, Loss};
 pub use event::Event;
 pub use examine::{Capture, Findings};
-pub use keys::attributes;
+pub use keys::{attributes, schema};
 pub use ledger::{Receipt, Tally};
 pub use options::{Options, Timeouts};
 pub use plaintext::PlaintextPublisher;
@@ -97,6 +102,7 @@ pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
 pub use received::Received;
 pub use renew::{Renewed, renew};
+pub use renewals::{Renewal, Renewals};
 pub use requests::Requester;
 pub use states::AuthorityStates;
 pub use subscriber::{Listener, Relayed, Subscriber};
@@ -108,5 +114,5 @@ pub use smqtt_envelope::{
 };
 pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence};
 pub use smqtt_pki::{DeviceId, Fingerprint, Identity};
-pub use smqtt_policy::{AttributeSet, Epoch, Policy};
+pub use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 pub use smqtt_proto::{ProtocolVersion, QoS, TopicFilter, TopicName};

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use smqtt_envelope::{Announcement, Delivery, Sealer, SealerConfig};
 use smqtt_format::announce::PREFIX;
 use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, sealing_epoch};
-use smqtt_policy::{Epoch, Policy};
+use smqtt_policy::{Epoch, Policy, Schema};
 use smqtt_proto::packet::{Publish, PublishProperties};
 use smqtt_proto::{MqttString, QoS, TopicName};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::command::{Command, Ended};
+use crate::credentials::{Credentials, newer};
 use crate::ledger::Ledger;
 use crate::topics::publishable;
 use crate::{Error, Properties, Receipt, Tally, clock};
@@ -24,6 +25,7 @@ use crate::{Error, Properties, Receipt, Tally, clock};
 pub struct PublisherOptions {
     pub(crate) policy: Policy,
     pub(crate) config: SealerConfig,
+    pub(crate) schema: Option<Schema>,
 }
 
 impl PublisherOptions {
@@ -33,6 +35,7 @@ impl PublisherOptions {
         Self {
             policy,
             config: SealerConfig::default(),
+            schema: None,
         }
     }
 
@@ -47,6 +50,13 @@ impl PublisherOptions {
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.config.lifetime = lifetime;
+        self
+    }
+
+    /// The schema that the policy has to keep to, instead of the one that the identity has from its authority.
+    #[must_use]
+    pub fn schema(mut self, schema: Schema) -> Self {
+        self.schema = Some(schema);
         self
     }
 
@@ -128,6 +138,10 @@ pub struct Publisher {
     frames: Arc<Ledger>,
     /// From when to seal for which epoch.
     sealing: Vec<Sealing>,
+    /// What to sign and seal with.
+    credentials: watch::Receiver<Arc<Credentials>>,
+    /// As of the last look.
+    current: Arc<Credentials>,
 }
 
 struct Held {
@@ -144,14 +158,17 @@ impl Publisher {
         ended: Ended,
         sealer: Sealer,
         delivery: Delivery,
-        sealing: Vec<Sealing>,
+        mut credentials: watch::Receiver<Arc<Credentials>>,
     ) -> Self {
+        let current = Arc::clone(&credentials.borrow_and_update());
         Self {
             commands,
             ended,
             sealer,
             delivery,
-            sealing,
+            sealing: current.sealing.clone(),
+            credentials,
+            current,
             topics: HashMap::new(),
             over: Vec::new(),
             held: None,
@@ -204,6 +221,7 @@ impl Publisher {
         with_receipt: bool,
     ) -> Result<Option<Receipt>, Error> {
         let topic = self.checked(publication.topic)?;
+        self.follow()?;
         self.go_on()?;
         self.catch_up().await?;
         // The place in the channel comes before the sealing: a number that is used up and not sent
@@ -284,6 +302,23 @@ impl Publisher {
     pub fn epoch(&self) -> Epoch {
         let due = sealing_epoch(&self.sealing, clock::now().as_secs()).map(Epoch::new);
         due.map_or(self.sealer.epoch(), |due| due.max(self.sealer.epoch()))
+    }
+
+    /// Takes over a renewed identity and what the authority has said of epochs.
+    fn follow(&mut self) -> Result<(), Error> {
+        // Closed, it changes no more.
+        if !self.credentials.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let renewed = Arc::clone(&self.credentials.borrow_and_update());
+        if renewed.has_other_certificate(&self.current) {
+            for ended in self.sealer.set_signer(Arc::clone(&renewed.identity) as _) {
+                self.over.push(announcement_topic(&ended)?);
+            }
+        }
+        self.sealing = newer(renewed.sealing.clone(), &self.sealing);
+        self.current = renewed;
+        Ok(())
     }
 
     /// Goes on to the epoch whose time has come.

@@ -84,6 +84,7 @@ pub async fn renew(directory: &Path, timeout: Duration) -> Result<Renewed, Error
                 .map(Epoch::get),
             broker: answer.broker.as_deref(),
             sealing: &answer.sealing,
+            schema: answer.schema.as_deref(),
         })
         .map_err(Error::Identity)?;
     let fresh = Keys::of(staged.identity())?;

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use smqtt_envelope::{Counters, Opener};
 use smqtt_pki::Identity;
 use smqtt_proto::QoS;
+use tokio::sync::watch;
 
+use crate::ahead::Ahead;
+use crate::credentials::Credentials;
 use crate::inbox::{Inbound, Inbox};
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
 use crate::received::Deliveries;
@@ -22,14 +25,29 @@ pub struct Subscriber {
     inbox: Taker,
     opener: Opener,
     deliveries: Deliveries,
+    /// What to open with.
+    credentials: watch::Receiver<Arc<Credentials>>,
+    /// As of the last look.
+    identity: Arc<Identity>,
+    /// Whom to tell that messages wait for a renewal.
+    ahead: Ahead,
 }
 
 impl Subscriber {
-    pub(crate) fn new(inbox: Arc<Inbox>, opener: Opener) -> Self {
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        opener: Opener,
+        credentials: watch::Receiver<Arc<Credentials>>,
+        identity: Arc<Identity>,
+        ahead: Ahead,
+    ) -> Self {
         Self {
             inbox: Taker::new(inbox),
             opener,
             deliveries: Deliveries::default(),
+            credentials,
+            identity,
+            ahead,
         }
     }
 
@@ -43,6 +61,7 @@ impl Subscriber {
             }
             tokio::select! {
                 () = self.inbox.ready() => {}
+                () = changed(&mut self.credentials) => self.take_over(),
                 () = waited(&self.opener) => self.opener.handle_timeout(clock::now()),
             }
         }
@@ -50,6 +69,7 @@ impl Subscriber {
 
     /// The next event if there is one already.
     pub fn try_next(&mut self) -> Option<Event> {
+        self.follow();
         loop {
             if let Some(event) = self.opener.poll_event() {
                 return Some(match event {
@@ -57,8 +77,14 @@ impl Subscriber {
                         Event::Message(self.deliveries.received(message))
                     }
                     event => {
-                        if let smqtt_envelope::Event::Refused { tag, .. } = &event {
-                            self.deliveries.forget(*tag);
+                        match &event {
+                            smqtt_envelope::Event::Refused { tag, .. } => {
+                                self.deliveries.forget(*tag);
+                            }
+                            smqtt_envelope::Event::EpochAhead { epoch, .. } => {
+                                self.ahead.tell(*epoch);
+                            }
+                            _ => {}
                         }
                         Event::Envelope(event)
                     }
@@ -75,6 +101,24 @@ impl Subscriber {
                 Inbound::Restored => return Some(Event::Reconnected),
                 Inbound::Ended(loss) => return Some(Event::Ended(loss)),
             }
+        }
+    }
+
+    /// Takes over an identity that was renewed in the background, if there is one.
+    fn follow(&mut self) {
+        if self.credentials.has_changed().unwrap_or(false) {
+            self.take_over();
+        }
+    }
+
+    fn take_over(&mut self) {
+        let identity = Arc::clone(&self.credentials.borrow_and_update().identity);
+        if Arc::ptr_eq(&identity, &self.identity) {
+            return;
+        }
+        self.identity = Arc::clone(&identity);
+        if let Err(error) = self.renewed(&identity) {
+            tracing::warn!(%error, "the renewed attribute key can not be used");
         }
     }
 
@@ -119,6 +163,13 @@ impl Subscriber {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         self.opener.counters()
+    }
+}
+
+/// Resolves when there are others; never if there will be none.
+async fn changed(credentials: &mut watch::Receiver<Arc<Credentials>>) {
+    if credentials.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -188,6 +188,9 @@ pub struct EnrolResponse {
     /// From when publishers seal for which epoch, epochs ascending. Empty: for `epoch`, from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealing: Vec<SealingEpoch>,
+    /// The authority's schema of attributes, TOML, if it has one: what policies are checked against before anything is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 /// From when publishers seal for an epoch.

@@ -23,6 +23,7 @@ use crate::{
 /// | `ca.crt` | the authority's root certificate, PEM | 0644 |
 /// | `parameters.cbor` | ABE public parameters, opaque here | 0644 |
 /// | `attribute.key` | ABE attribute key, opaque here | 0600 |
+/// | `schema.toml` | the authority's schema of attributes, opaque here, if it has one | 0644 |
 /// | `attribute.N.key` | ABE attribute key of the earlier epoch N, for what was sealed then; at most three | 0600 |
 ///
 /// The directory itself has mode 0700. The PEM files are what OpenSSL-based tools take:
@@ -37,6 +38,7 @@ pub struct Identity {
     parameters: Vec<u8>,
     attribute_key: Zeroizing<Vec<u8>>,
     earlier_keys: Vec<Zeroizing<Vec<u8>>>,
+    schema: Option<String>,
 }
 
 /// What an enrolment yields, to be written as an [`Identity`].
@@ -61,6 +63,8 @@ pub struct IdentityParts<'a> {
     pub attribute_key: &'a [u8],
     /// From when publishers seal for which epoch, epochs ascending; empty if that is not known.
     pub sealing: &'a [SealingEpoch],
+    /// The authority's schema of attributes, TOML, if it has one.
+    pub schema: Option<&'a str>,
 }
 
 /// What a renewal yields, to be put in the place of what an [`Identity`] has.
@@ -75,6 +79,8 @@ pub struct RenewalParts<'a> {
     pub broker: Option<&'a str>,
     /// From when publishers seal for which epoch.
     pub sealing: &'a [SealingEpoch],
+    /// The authority's schema of attributes, TOML, if it has one.
+    pub schema: Option<&'a str>,
 }
 
 /// `identity.toml`.
@@ -99,11 +105,13 @@ const CHAIN: &str = "device.crt";
 const CA: &str = "ca.crt";
 const PARAMETERS: &str = "parameters.cbor";
 const ATTRIBUTE_KEY: &str = "attribute.key";
+const SCHEMA: &str = "schema.toml";
 const HINT: &str = "give the directory that `smqtt enroll` made, or enrol the device again";
 
 const MAX_PROFILE: u64 = 64 * 1024;
 const MAX_PEM: u64 = 256 * 1024;
 const MAX_ABE: u64 = 16 * 1024 * 1024;
+const MAX_SCHEMA: u64 = 1024 * 1024;
 
 impl Identity {
     /// Loads the bundle in `directory` and checks that its parts belong together.
@@ -167,6 +175,12 @@ impl Identity {
                 .into_iter()
                 .map(|(_, path)| files::read_private(&path, MAX_ABE, HINT))
                 .collect::<Result<_, _>>()?,
+            schema: if at(SCHEMA).exists() {
+                let schema = files::read(&at(SCHEMA), MAX_SCHEMA, HINT)?;
+                Some(text(SCHEMA, schema)?)
+            } else {
+                None
+            },
             directory: directory.into(),
             profile,
             key,
@@ -271,6 +285,12 @@ impl Identity {
         &self.profile.sealing
     }
 
+    /// The authority's schema of attributes, TOML, as of the last enrolment or renewal; `None` if it had none.
+    #[must_use]
+    pub fn schema(&self) -> Option<&str> {
+        self.schema.as_deref()
+    }
+
     /// Writes what a renewal has yielded beside what is there and loads it, with all of [`Identity::load`]'s checks. What is
     /// there stays in use until [`StagedRenewal::commit`]. One renewal at a time; what an interrupted one has left is removed.
     ///
@@ -285,6 +305,7 @@ impl Identity {
                 .earlier_epoch
                 .map(|epoch| (epoch, self.attribute_key.clone())),
             identity: None,
+            schema: parts.schema.is_some(),
             _lock: lock,
         };
         staged.clear()?;
@@ -294,6 +315,9 @@ impl Identity {
         files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
         files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
         files::write_public(&at(CHAIN), parts.chain_pem.as_bytes())?;
+        if let Some(schema) = parts.schema {
+            files::write_public(&at(SCHEMA), schema.as_bytes())?;
+        }
         staged.identity = Some(Self::load_preferring(&self.directory, STAGED)?);
         Ok(staged)
     }
@@ -314,6 +338,8 @@ pub struct StagedRenewal {
     /// The key that is replaced, and its epoch.
     earlier: Option<(u64, Zeroizing<Vec<u8>>)>,
     identity: Option<Identity>,
+    /// Whether the authority has a schema.
+    schema: bool,
     _lock: std::fs::File,
 }
 
@@ -348,6 +374,11 @@ impl StagedRenewal {
         }
         swap(ATTRIBUTE_KEY)?;
         swap(CHAIN)?;
+        if self.schema {
+            swap(SCHEMA)?;
+        } else if self.directory.join(SCHEMA).exists() {
+            files::remove(&self.directory.join(SCHEMA))?;
+        }
         files::sync_directory(&self.directory)?;
         for (_, path) in earlier_keys(&self.directory)?
             .into_iter()
@@ -435,6 +466,9 @@ impl Reservation {
         files::write_public(&at(CA), parts.ca_pem.as_bytes())?;
         files::write_public(&at(PARAMETERS), parts.parameters)?;
         files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
+        if let Some(schema) = parts.schema {
+            files::write_public(&at(SCHEMA), schema.as_bytes())?;
+        }
         let mut identity = Identity::load(staged.path())?;
         identity.directory = staged.destination().into();
         staged.commit()?;

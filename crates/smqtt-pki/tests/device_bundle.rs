@@ -40,6 +40,7 @@ impl Material {
             parameters: b"parameters",
             attribute_key: b"attribute key",
             sealing: &[],
+            schema: None,
         }
     }
 }

@@ -48,6 +48,7 @@ impl Site {
             parameters: b"p",
             attribute_key: b"k",
             sealing: &[],
+            schema: None,
         };
         Identity::create(&device, &parts).unwrap();
         Self { dir, device }

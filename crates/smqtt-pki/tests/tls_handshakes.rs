@@ -66,6 +66,7 @@ fn identity(ca: &CertificateAuthority, name: &str, seed: u8) -> (tempfile::TempD
             parameters: b"p",
             attribute_key: b"k",
             sealing: &[],
+            schema: None,
         },
     )
     .unwrap();

@@ -166,6 +166,20 @@ impl Link {
         Ok(())
     }
 
+    /// Says DISCONNECT, for as long as the broker takes to hear it, and keeps the session, here and there.
+    pub(crate) async fn leave(mut self) -> Session {
+        self.mqtt
+            .disconnect(ReasonCode::Success, DisconnectProperties::default());
+        let said = async {
+            while !self.is_flushed() {
+                self.progress(false).await?;
+            }
+            self.transport.shutdown().await
+        };
+        let _ = tokio::time::timeout(FAREWELL, said).await;
+        self.mqtt.take_session()
+    }
+
     /// Writes the last words of a connection that is over, as far as the socket takes them at once.
     pub(crate) async fn say_last_words(&mut self) {
         let last = poll_fn(|cx| {

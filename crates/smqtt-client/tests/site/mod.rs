@@ -76,6 +76,7 @@ impl Site {
                 parameters: &self.parameters.to_bytes(),
                 attribute_key: &attribute_key.to_bytes(),
                 sealing: &[],
+                schema: None,
             },
         )
         .unwrap()

@@ -1,0 +1,69 @@
+//! What a client acts under, and how that changes while it is connected.
+
+use std::sync::Arc;
+
+use smqtt_format::Sealing;
+use smqtt_pki::{Identity, tls};
+use smqtt_policy::{Epoch, Schema};
+
+use crate::keys::{ATTRIBUTE_KEY, Keys, damaged};
+use crate::renew::sealing;
+use crate::{Error, schema};
+
+/// An identity, with what publishers and subscribers take from it. It changes as a whole.
+pub(crate) struct Credentials {
+    pub(crate) identity: Arc<Identity>,
+    /// The epoch of the attribute key.
+    pub(crate) epoch: Epoch,
+    /// What policies have to keep to, if the authority has said.
+    pub(crate) schema: Option<Schema>,
+    /// From when publishers seal for which epoch.
+    pub(crate) sealing: Vec<Sealing>,
+}
+
+impl Credentials {
+    pub(crate) fn of(identity: Arc<Identity>, keys: &Keys) -> Result<Self, Error> {
+        let epoch = keys
+            .attribute_key
+            .epoch()
+            .ok_or_else(|| damaged(&identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
+        Ok(Self {
+            epoch,
+            schema: schema(&identity)?,
+            sealing: sealing(&identity, epoch),
+            identity,
+        })
+    }
+
+    /// Whether another certificate than `other`'s stands in front.
+    pub(crate) fn has_other_certificate(&self, other: &Self) -> bool {
+        self.identity.chain().first() != other.identity.chain().first()
+    }
+
+    /// The same, with what the authority has said of epochs since, if it is not older.
+    pub(crate) fn sealing_as(&self, sealing: Vec<Sealing>) -> Self {
+        Self {
+            identity: Arc::clone(&self.identity),
+            epoch: self.epoch,
+            schema: self.schema.clone(),
+            sealing: newer(sealing, &self.sealing),
+        }
+    }
+}
+
+/// Of two plans the one that reaches further: epochs never go back.
+pub(crate) fn newer(given: Vec<Sealing>, known: &[Sealing]) -> Vec<Sealing> {
+    let last = |plan: &[Sealing]| plan.last().map(|sealing| sealing.epoch);
+    if last(&given) >= last(known) {
+        given
+    } else {
+        known.to_vec()
+    }
+}
+
+/// How to connect with this identity's certificate.
+pub(crate) fn tls(identity: &Identity) -> Result<Arc<rustls::ClientConfig>, Error> {
+    tls::client_config(identity, &[tls::ALPN_MQTT])
+        .map(Arc::new)
+        .map_err(Error::Identity)
+}
