@@ -17,7 +17,7 @@ use crate::register::audit::{self, Act, Actor};
 use crate::register::{self, DeviceCertificate, Particulars, Standing, TokenRecord};
 use crate::{Error, Issuer};
 
-/// How long a device's certificate is valid: 90 days.
+/// How long a device's certificate is valid, if nothing else is said: 90 days.
 pub(crate) const DEVICE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// Why an enrolment did not happen.
@@ -337,7 +337,7 @@ fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Resul
         ),
         None => (
             false,
-            device_certificate(&issuer.keys, &request, &entitled.device, &shown, now)?,
+            device_certificate(issuer, &request, &entitled.device, &shown, now)?,
         ),
     };
     Ok(Made {
@@ -367,14 +367,16 @@ const ASK: &str = "ask the authority's operator for a new one (`smqtt-authority 
 
 /// A device's certificate.
 pub(crate) fn device_certificate(
-    keys: &Keys,
+    issuer: &Issuer,
     request: &CertificateRequest,
     device: &DeviceId,
     shown: &[String],
     now: UnixTime,
 ) -> Result<IssuedCertificate, Refusal> {
-    let validity = Validity::starting(now, DEVICE_LIFETIME).map_err(refused)?;
-    keys.ca
+    let validity = Validity::starting(now, issuer.device_lifetime).map_err(refused)?;
+    issuer
+        .keys
+        .ca
         .issue_device_with(request, device, shown, validity, &mut system_rng())
         .map_err(refused)
 }

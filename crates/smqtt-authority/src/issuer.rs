@@ -12,6 +12,7 @@ use smqtt_pki::{
 };
 
 use crate::clock::system_rng;
+use crate::enrol::DEVICE_LIFETIME;
 use crate::limiter::AuditBudget;
 use crate::register::audit::{self, Act, Actor};
 use crate::secrets::Keeper;
@@ -25,6 +26,8 @@ pub struct Issuer {
     pub(crate) audit_budget: Arc<AuditBudget>,
     /// Names of the attributes that certificates show.
     pub(crate) certified: Arc<[String]>,
+    /// How long a device's certificate is valid.
+    pub(crate) device_lifetime: Duration,
     /// What the authority itself connects to brokers and signs its state with, once it was needed.
     pub(crate) own: Arc<Mutex<Option<Arc<AuthorityIdentity>>>>,
 }
@@ -70,8 +73,16 @@ impl Issuer {
             keys: Arc::new(keys),
             audit_budget: Arc::new(AuditBudget::new()),
             certified: Arc::default(),
+            device_lifetime: DEVICE_LIFETIME,
             own: Arc::default(),
         })
+    }
+
+    /// How long the device certificates issued from now on are valid. Default: 90 days.
+    #[must_use]
+    pub fn device_lifetime(mut self, lifetime: Duration) -> Self {
+        self.device_lifetime = lifetime;
+        self
     }
 
     /// Has the certificates issued from now on show those attributes of their device that have one of these names.

@@ -16,7 +16,7 @@ use smqtt_pki::{
 use smqtt_policy::Epoch;
 use zeroize::Zeroizing;
 
-use crate::enrol::{DEVICE_LIFETIME, Refusal, device_certificate, issue_key, refused};
+use crate::enrol::{Refusal, device_certificate, issue_key, refused};
 use crate::register::audit::{self, Act, Actor};
 use crate::register::{self, Standing};
 use crate::{Error, Issuer};
@@ -289,7 +289,7 @@ fn make(
     let fresh = known.iter().find(|certificate| {
         certificate.key_digest.as_deref() == Some(&key_digest[..])
             && certificate.shown.as_deref() == Some(&text)
-            && still_long(certificate.not_after, now)
+            && still_long(certificate.not_after, issuer.device_lifetime, now)
     });
     if let Some(certificate) = fresh {
         let before = issuer
@@ -306,7 +306,7 @@ fn make(
             attribute_key,
         });
     }
-    let issued = device_certificate(&issuer.keys, &request, &presented.device, &shown, now)?;
+    let issued = device_certificate(issuer, &request, &presented.device, &shown, now)?;
     Ok(Renewed {
         chain: issued.chain_pem(),
         serial: issued.serial.to_string(),
@@ -318,7 +318,7 @@ fn make(
 }
 
 /// Whether more than two thirds of a certificate's time are left.
-fn still_long(not_after: u64, now: UnixTime) -> bool {
+fn still_long(not_after: u64, lifetime: Duration, now: UnixTime) -> bool {
     let left = Duration::from_secs(not_after.saturating_sub(now.as_secs()));
-    left > DEVICE_LIFETIME * 2 / 3
+    left > lifetime * 2 / 3
 }

@@ -37,7 +37,7 @@ pub(crate) struct Connection {
         value_name = "URL",
         env = "SMQTT_BROKER",
         hide_env_values = true,
-        help = "The broker, instead of the one that the identity names: mqtts://HOST[:PORT] or mqtt://HOST[:PORT]"
+        help = "The broker, instead of the one that the identity names: mqtts://HOST[:PORT] or wss://HOST[:PORT]/PATH (WebSocket), without TLS mqtt:// or ws://"
     )]
     broker: Option<String>,
 
@@ -77,7 +77,7 @@ pub(crate) struct Connection {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 
-    /// Allow mqtt:// to another machine: payloads stay sealed, but topics and policies are readable
+    /// Allow mqtt:// or ws:// to another machine: payloads stay sealed, but topics and policies are readable
     /// on the way and nobody checks who the broker is
     #[arg(long)]
     allow_plain_transport: bool,

@@ -19,7 +19,7 @@ Examples:
 
 The authority knows the device by its certificate. What it gives is tried before it takes the place
 of what is there; interrupted at any moment, the directory holds an identity that works. The private
-key stays. smqtt sub renews by itself when a new epoch begins; see its --no-renew.
+key stays. smqtt sub, pub -l and rr --serve renew by themselves; see their help.
 Exit codes: smqtt --help";
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Where a broker is: `mqtts://host[:port]` or `mqtt://host[:port]`.
+//! Where a broker is: `mqtts://host[:port]`, `wss://host[:port]/path`, or the same without TLS.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,8 @@ use crate::Error;
 /// The address of a broker, parsed once.
 ///
 /// `mqtts` is MQTT over TLS 1.3 (default port 8883), `mqtt` is MQTT over plain TCP (default port
-/// 1883). Nothing else may stand in the URL: no path, no query, no user name.
+/// 1883). `wss` and `ws` are the same in WebSocket frames (default ports 443 and 80), at a path, `/mqtt` if none is given.
+/// Nothing else may stand in the URL: no query, no user name, and no path for `mqtts` and `mqtt`.
 ///
 /// ```
 /// use smqtt_client::BrokerAddress;
@@ -22,6 +23,8 @@ use crate::Error;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BrokerAddress {
     tls: bool,
+    /// Where the WebSocket is, if it is one.
+    path: Option<String>,
     host: String,
     port: u16,
 }
@@ -39,10 +42,16 @@ impl BrokerAddress {
         self.port
     }
 
-    /// Whether the scheme is `mqtts`.
+    /// Whether the scheme is `mqtts` or `wss`.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether the scheme is `wss` or `ws`.
+    #[must_use]
+    pub fn is_websocket(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Whether the host is this machine by its name or address: `localhost`, 127.0.0.0/8 or ::1.
@@ -66,12 +75,18 @@ impl FromStr for BrokerAddress {
             reason: reason.to_owned(),
         };
         let parsed = url::Url::parse(text).map_err(|_| {
-            refuse("write it as mqtts://HOST:PORT, or mqtt://HOST:PORT without TLS")
+            refuse(
+                "write it as mqtts://HOST:PORT or wss://HOST:PORT/PATH, or with mqtt or ws without TLS",
+            )
         })?;
-        let tls = match parsed.scheme() {
-            "mqtts" => true,
-            "mqtt" => false,
-            _ => return Err(refuse("the scheme must be mqtts or mqtt")),
+        let (tls, websocket, default) = match parsed.scheme() {
+            "mqtts" => (true, false, 8883),
+            "mqtt" => (false, false, 1883),
+            "wss" => (true, true, 443),
+            "ws" => (false, true, 80),
+            _ => {
+                return Err(refuse("the scheme must be mqtts, wss, mqtt or ws"));
+            }
         };
         let host = match parsed.host() {
             Some(url::Host::Domain(name)) if !name.is_empty() => name.to_owned(),
@@ -84,27 +99,39 @@ impl FromStr for BrokerAddress {
                 "user name and password do not belong in the address",
             ));
         }
-        if !matches!(parsed.path(), "" | "/")
-            || parsed.query().is_some()
-            || parsed.fragment().is_some()
-        {
+        let has_path = !matches!(parsed.path(), "" | "/");
+        if (has_path && !websocket) || parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(refuse("nothing may follow the port"));
         }
         if parsed.port() == Some(0) {
             return Err(refuse("port 0 cannot be connected to"));
         }
-        let port = parsed.port().unwrap_or(if tls { 8883 } else { 1883 });
-        Ok(Self { tls, host, port })
+        let path = websocket.then(|| {
+            let path = if has_path { parsed.path() } else { "/mqtt" };
+            path.to_owned()
+        });
+        Ok(Self {
+            tls,
+            path,
+            host,
+            port: parsed.port().unwrap_or(default),
+        })
     }
 }
 
 impl fmt::Display for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        let scheme = match (self.tls, &self.path) {
+            (true, None) => "mqtts",
+            (false, None) => "mqtt",
+            (true, Some(_)) => "wss",
+            (false, Some(_)) => "ws",
+        };
+        let path = self.path.as_deref().unwrap_or_default();
         if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}{path}", self.host, self.port)
         } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}{path}", self.host, self.port)
         }
     }
 }
@@ -126,6 +153,18 @@ mod tests {
         assert_eq!(tls.port(), 8883);
         assert_eq!(plain.port(), 1883);
         assert_eq!(plain.to_string(), "mqtt://broker.example:1883");
+    }
+
+    #[test]
+    fn a_websocket_has_a_path() {
+        let tls: BrokerAddress = "wss://broker.example".parse().unwrap();
+        assert_eq!((tls.port(), tls.is_tls()), (443, true));
+        assert_eq!(tls.to_string(), "wss://broker.example:443/mqtt");
+        let plain: BrokerAddress = "ws://127.0.0.1:8080/iot/v1".parse().unwrap();
+        assert!(plain.is_websocket() && !plain.is_tls() && plain.is_loopback());
+        assert_eq!(plain.to_string(), "ws://127.0.0.1:8080/iot/v1");
+        let usual: BrokerAddress = "mqtts://broker.example".parse().unwrap();
+        assert!(!usual.is_websocket());
     }
 
     #[test]
@@ -158,6 +197,8 @@ mod tests {
             "mqtts://:secret@broker.example",
             "mqtts://broker.example/topic",
             "mqtts://broker.example?x=1",
+            "wss://broker.example/mqtt?x=1",
+            "wss://user@broker.example/mqtt",
             "mqtts://broker.example#x",
             "mqtts://broker.example:0",
             "mqtts://broker.example:70000",

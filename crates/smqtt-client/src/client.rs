@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::ahead::Ahead;
 use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::{Certificate, Connection};
-use crate::credentials::{self, Credentials, newer};
+use crate::credentials::{Credentials, newer};
 use crate::inbox::Inbox;
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
 use crate::states::AuthorityStates;
@@ -134,8 +134,7 @@ impl Client {
         let mut after = Credentials::of(identity, &keys)?;
         after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
         if after.has_other_certificate(&before) {
-            let tls = credentials::tls(&after.identity)?;
-            *self.0.certificate.lock() = Some(tls);
+            *self.0.certificate.lock() = Some(Arc::clone(&after.identity));
             self.0.taken.notify_one();
         }
         self.0.credentials.send_replace(Arc::new(after));

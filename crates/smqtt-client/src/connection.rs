@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::RngExt as _;
+use smqtt_pki::Identity;
 use smqtt_proto::client::Event;
 use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
 use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, TopicFilter, client};
@@ -65,8 +66,8 @@ pub(crate) struct Connection {
     receipts: Vec<Receipt>,
 }
 
-/// Where a renewed device's way to connect is left for the connection task.
-pub(crate) type Certificate = Arc<Mutex<Option<Arc<rustls::ClientConfig>>>>;
+/// Where a renewed identity is left for the connection task.
+pub(crate) type Certificate = Arc<Mutex<Option<Arc<Identity>>>>;
 
 /// Why a link is not served any more.
 enum Served {
@@ -382,10 +383,16 @@ impl Connection {
     /// Connects with a new certificate from now on, if there is one; whether the link is to be made anew for it. Without a
     /// session at the broker, messages would be lost in between, so that waits for the next time.
     fn takes_new_certificate(&mut self) -> bool {
-        let Some(tls) = self.certificate.lock().take() else {
+        let Some(identity) = self.certificate.lock().take() else {
             return false;
         };
-        self.dialler.tls = tls;
+        match crate::credentials::tls(&identity, &self.dialler.address) {
+            Ok(tls) => self.dialler.tls = tls,
+            Err(error) => {
+                tracing::warn!(%error, "the renewed certificate can not be used");
+                return false;
+            }
+        }
         self.dialler.address.is_tls()
             && self.dialler.mqtt.connect.version.is_v5()
             && self.backoff.is_some()
@@ -483,7 +490,7 @@ pub(crate) async fn sleep_until(at: Option<Instant>) {
 
 pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     let address = options.checked_broker()?.clone();
-    let tls = crate::credentials::tls(&options.identity)?;
+    let tls = crate::credentials::tls(&options.identity, &address)?;
     let client_id = options.client_id.clone().unwrap_or_else(|| {
         let suffix: u32 = rand::rng().random();
         format!("{}-{suffix:08x}", options.identity.device())

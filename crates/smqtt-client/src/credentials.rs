@@ -8,7 +8,7 @@ use smqtt_policy::{Epoch, Schema};
 
 use crate::keys::{ATTRIBUTE_KEY, Keys, damaged};
 use crate::renew::sealing;
-use crate::{Error, schema};
+use crate::{BrokerAddress, Error, schema};
 
 /// An identity, with what publishers and subscribers take from it. It changes as a whole.
 pub(crate) struct Credentials {
@@ -61,9 +61,17 @@ pub(crate) fn newer(given: Vec<Sealing>, known: &[Sealing]) -> Vec<Sealing> {
     }
 }
 
-/// How to connect with this identity's certificate.
-pub(crate) fn tls(identity: &Identity) -> Result<Arc<rustls::ClientConfig>, Error> {
-    tls::client_config(identity, &[tls::ALPN_MQTT])
+/// How to connect to `broker` with this identity's certificate.
+pub(crate) fn tls(
+    identity: &Identity,
+    broker: &BrokerAddress,
+) -> Result<Arc<rustls::ClientConfig>, Error> {
+    let protocol: &[u8] = if broker.is_websocket() {
+        b"http/1.1"
+    } else {
+        tls::ALPN_MQTT
+    };
+    tls::client_config(identity, &[protocol])
         .map(Arc::new)
         .map_err(Error::Identity)
 }

@@ -1,4 +1,6 @@
-//! TCP and TLS to a broker.
+//! TCP, TLS and WebSocket to a broker.
+
+mod websocket;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,18 +15,23 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{BrokerAddress, Error, Timeouts};
 
-/// A connected stream, plain or TLS.
+use websocket::WebSocket;
+
+/// A connected stream: plain or TLS, and MQTT on it as it is or in WebSocket frames.
 pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    PlainWebSocket(Box<WebSocket<TcpStream>>),
+    TlsWebSocket(Box<WebSocket<TlsStream<TcpStream>>>),
 }
 
 impl Transport {
-    /// Connects, within the time limits. `tls` is used if the address asks for TLS.
+    /// Connects, within the time limits. `tls` is used if the address asks for TLS; `max_frame` bounds WebSocket frames.
     pub(crate) async fn connect(
         address: &BrokerAddress,
         tls: &Arc<rustls::ClientConfig>,
         timeouts: &Timeouts,
+        max_frame: usize,
     ) -> Result<Self, Error> {
         let connecting = TcpStream::connect((address.host(), address.port()));
         let tcp = tokio::time::timeout(timeouts.connect, connecting)
@@ -41,7 +48,12 @@ impl Transport {
         // A refused TCP_NODELAY costs latency, nothing else.
         let _ = tcp.set_nodelay(true);
         if !address.is_tls() {
-            return Ok(Self::Plain(tcp));
+            if !address.is_websocket() {
+                return Ok(Self::Plain(tcp));
+            }
+            let opening = WebSocket::open(address, tcp, max_frame);
+            let opened = opened(address, timeouts, opening).await?;
+            return Ok(Self::PlainWebSocket(Box::new(opened)));
         }
         let name = ServerName::try_from(address.host().to_owned()).map_err(|_| Error::Address {
             address: address.to_string(),
@@ -56,8 +68,30 @@ impl Transport {
                 after: timeouts.tls,
             })?
             .map_err(|error| tls_error(&address.to_string(), "agreeing on TLS", error))?;
-        Ok(Self::Tls(Box::new(stream)))
+        if !address.is_websocket() {
+            return Ok(Self::Tls(Box::new(stream)));
+        }
+        let opening = WebSocket::open(address, stream, max_frame);
+        let opened = opened(address, timeouts, opening).await?;
+        Ok(Self::TlsWebSocket(Box::new(opened)))
     }
+}
+
+/// A WebSocket, if it opens in time.
+async fn opened<T>(
+    address: &BrokerAddress,
+    timeouts: &Timeouts,
+    opening: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(timeouts.mqtt, opening)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::TimedOut {
+                peer: address.to_string(),
+                doing: "opening a WebSocket",
+                after: timeouts.mqtt,
+            })
+        })
 }
 
 /// Sorts an I/O error of a TLS stream into trust, refusal, and the rest.
@@ -150,6 +184,8 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::PlainWebSocket(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+            Self::TlsWebSocket(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -163,6 +199,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::PlainWebSocket(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+            Self::TlsWebSocket(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -174,6 +212,10 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+            Self::PlainWebSocket(stream) => {
+                Pin::new(stream.as_mut()).poll_write_vectored(cx, slices)
+            }
+            Self::TlsWebSocket(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
         }
     }
 
@@ -185,6 +227,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::PlainWebSocket(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::TlsWebSocket(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -192,6 +236,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::PlainWebSocket(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            Self::TlsWebSocket(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -14,7 +14,8 @@ pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
     let keeper = command.keys.keeper(&directory)?;
     let unsealed = keeper.is_none();
     let issuer = Issuer::load(Authority::open(directory).await?, keeper.as_deref())?
-        .certifying(&command.certify);
+        .certifying(&command.certify)
+        .device_lifetime(command.device_lifetime);
     if let Some(file) = &command.crl_out {
         remember(issuer.authority(), file, None, &Actor::service()).await?;
     }

@@ -52,10 +52,16 @@ pub(crate) struct Opened {
 }
 
 impl Dialler {
+    async fn connect(&self) -> Result<Transport, Error> {
+        // A frame holds one packet or many, and what else stands in it.
+        let max_frame = self.mqtt.max_packet_size as usize + ROOM.size;
+        Transport::connect(&self.address, &self.tls, &self.timeouts, max_frame).await
+    }
+
     /// Makes a connection that goes on with `session`. On failure the session is left as it was.
     pub(crate) async fn dial(&self, session: &mut Session) -> Result<Opened, Error> {
         let peer = self.address.to_string();
-        let transport = Transport::connect(&self.address, &self.tls, &self.timeouts).await?;
+        let transport = self.connect().await?;
         let mqtt =
             client::Connection::new(self.mqtt.clone(), std::mem::take(session), Instant::now())
                 .map_err(|error| {

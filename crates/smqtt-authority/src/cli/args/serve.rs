@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use smqtt_pki::ServerName;
 
 use super::address::{parse_authority_url, parse_broker_url, parse_host};
+use crate::cli::duration::parse_duration;
 use crate::cli::keys::KeyOptions;
 
 #[derive(clap::Args)]
@@ -52,6 +53,16 @@ pub(crate) struct Serve {
         value_name = "ATTRIBUTE"
     )]
     pub(crate) certify: Vec<String>,
+
+    /// How long the certificates that devices get are valid. A device renews its own at two thirds of that.
+    #[arg(
+        long,
+        env = "SMQTT_DEVICE_LIFETIME",
+        default_value = "90d",
+        value_parser = parse_duration,
+        value_name = "TIME"
+    )]
+    pub(crate) device_lifetime: std::time::Duration,
 
     #[command(flatten)]
     pub(crate) keys: KeyOptions,
