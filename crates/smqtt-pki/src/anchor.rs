@@ -127,6 +127,16 @@ impl TrustAnchor {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<VerifiedDevice, Error> {
+        let end_entity = self.verify_client(chain, now)?;
+        VerifiedDevice::read(end_entity)
+    }
+
+    /// Verifies a client's certificate chain, whoever it is, and returns its end entity.
+    pub(crate) fn verify_client<'a, 'c>(
+        &self,
+        chain: &'a [CertificateDer<'c>],
+        now: UnixTime,
+    ) -> Result<&'a CertificateDer<'c>, Error> {
         let (end_entity, intermediates) = match chain {
             [end_entity, rest @ ..] if chain.len() <= MAX_CERTIFICATES => (end_entity, rest),
             _ => {
@@ -154,7 +164,7 @@ impl TrustAnchor {
                 webpki::Error::CertNotValidYet { .. } => Error::NotYetValid,
                 other => Error::Untrusted(other.to_string()),
             })?;
-        VerifiedDevice::read(end_entity)
+        Ok(end_entity)
     }
 }
 

@@ -296,10 +296,22 @@ pub enum ProblemCode {
     CertificateRevoked,
     /// The device is suspended.
     DeviceSuspended,
+    /// The request's body took too long to arrive.
+    RequestTimeout,
+    /// The request's body is not said to be JSON.
+    UnsupportedMediaType,
+    /// The request can be read, but asks for what can not be: a name that is none, attributes beyond the schema.
+    InvalidInput,
+    /// The request does not fit what there is: a device of that name is registered already, for example.
+    Conflict,
+    /// The certificate is not one for this request.
+    Forbidden,
+    /// The authority can not answer now.
+    Unavailable,
 }
 
 impl ProblemCode {
-    const ALL: [(Self, &'static str, u16, &'static str); 16] = [
+    const ALL: [(Self, &'static str, u16, &'static str); 22] = [
         (
             Self::InvalidToken,
             "invalid-token",
@@ -385,6 +397,42 @@ impl ProblemCode {
             "device-suspended",
             403,
             "the device is suspended",
+        ),
+        (
+            Self::RequestTimeout,
+            "request-timeout",
+            408,
+            "the request took too long",
+        ),
+        (
+            Self::UnsupportedMediaType,
+            "unsupported-media-type",
+            415,
+            "the request is not JSON",
+        ),
+        (
+            Self::InvalidInput,
+            "invalid-input",
+            422,
+            "the request asks for what can not be",
+        ),
+        (
+            Self::Conflict,
+            "conflict",
+            409,
+            "the request does not fit what there is",
+        ),
+        (
+            Self::Forbidden,
+            "forbidden",
+            403,
+            "the certificate is not one for this request",
+        ),
+        (
+            Self::Unavailable,
+            "unavailable",
+            503,
+            "the authority can not answer now",
         ),
     ];
 

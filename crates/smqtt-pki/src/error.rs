@@ -14,6 +14,11 @@ pub enum Error {
         "{0:?} is not a device name: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
     )]
     DeviceId(String),
+    /// A name that no administrator can have.
+    #[error(
+        "{0:?} is not a name for an administrator: use 1 to 48 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+    )]
+    AdminName(String),
     /// A fingerprint that is not `sha256:` and 64 hexadecimal digits.
     #[error(
         "{0:?} is not a fingerprint: give sha256: followed by 64 hexadecimal digits, as `smqtt-authority fingerprint` prints it"
@@ -104,6 +109,9 @@ pub enum Error {
     /// The chain does not lead to the trust anchor, or is not meant for this use.
     #[error("the certificate is not trusted: {0}")]
     Untrusted(String),
+    /// A certificate that is no administrator's.
+    #[error("the certificate is not an administrator's: `smqtt-authority admin add` issues one")]
+    NotAnAdmin,
     /// A certificate of the right authority that names no device.
     #[error("the certificate names no SMQTT device: {0}")]
     NotADevice(&'static str),

@@ -38,6 +38,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admin;
 mod anchor;
 mod attribute_urn;
 mod authority_state;
@@ -57,6 +58,7 @@ mod signer;
 pub mod tls;
 mod validity;
 
+pub use admin::{AdminName, VerifiedAdmin};
 pub use anchor::{KeyType, TrustAnchor, VerifiedDevice, certificate_validity, named_device};
 pub use attribute_urn::{ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
 pub use authority_state::{AUTHORITY_DEVICE, AuthorityIdentity, verify_state};
