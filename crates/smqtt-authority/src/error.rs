@@ -76,6 +76,11 @@ pub enum Error {
         "there is no device {0}: `smqtt-authority device list` shows those that are registered"
     )]
     NoSuchDevice(DeviceId),
+    /// No administrator of this name.
+    #[error(
+        "there is no administrator {0}: `smqtt-authority admin list` shows those that there are"
+    )]
+    NoSuchAdmin(smqtt_pki::AdminName),
     /// A token was asked for a device that is enrolled.
     #[error(
         "{0} is enrolled already: add --re-enrol if it lost its identity and shall enrol once more"
@@ -220,6 +225,15 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The administrators' socket can not be made.
+    #[error("can not listen on {path}: {source}; choose another --admin-socket")]
+    AdminSocket {
+        /// Where it should be.
+        path: PathBuf,
         /// The operating system's reason.
         #[source]
         source: io::Error,

@@ -40,9 +40,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admins;
+mod api;
 mod authority;
 mod backup;
-mod bounded;
 mod checkpoint;
 mod clock;
 mod devices;
@@ -51,20 +52,22 @@ mod effects;
 mod enrol;
 mod epochs;
 mod error;
-mod http;
 mod issuer;
 mod keeper;
 mod limiter;
 mod memory;
-mod peer;
+mod metrics;
 mod publish;
 mod register;
 mod renew;
 mod revoke;
 mod secrets;
 mod serve;
+mod socket;
 mod who;
 
+pub use admins::{AdminRecord, Role};
+pub use api::openapi;
 pub use authority::Authority;
 pub use backup::{Contents, Restored, Share, Split, restore};
 pub use checkpoint::{Checkpoint, Verified, read_checkpoints, verify_audit_export};

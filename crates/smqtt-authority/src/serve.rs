@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +11,14 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use rustls::ServerConfig;
 use smqtt_pki::ServerName;
-use smqtt_pki::tls::renewal_server_config;
+use smqtt_pki::tls::{renewal_server_config, tls_error};
 
-use crate::bounded::Bounds;
+use crate::api::{self, Bounds, LocalAcceptor, PeerAcceptor};
 use crate::clock::now;
-use crate::http;
-use crate::peer::PeerAcceptor;
+use crate::metrics::Metrics;
 use crate::register::Addresses;
 use crate::register::audit::Actor;
+use crate::socket::AdminSocket;
 use crate::{Error, Issuer, keeper};
 
 /// How to serve.
@@ -32,6 +34,12 @@ pub struct ServeOptions {
     /// The URLs of the brokers: the first is told to each device that enrols, all get the authority's state. Empty keeps
     /// those from before.
     pub brokers: Vec<String>,
+    /// How many requests a second are answered to one address in the long run; `None`: as many as it likes.
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Where the administrators' Unix socket shall be, if anywhere.
+    pub admin_socket: Option<PathBuf>,
+    /// Whether the group may use it too, not the owner alone.
+    pub admin_socket_group: bool,
 }
 
 /// What [`serve()`] tells once it listens.
@@ -45,6 +53,10 @@ pub struct Serving {
 
 /// The most connections at a time; more are closed at once.
 const CONNECTIONS: usize = 512;
+/// The most that one address may have of them.
+const SHARE: usize = 256;
+/// The same on the administrators' socket.
+const LOCAL_CONNECTIONS: usize = 32;
 /// How long a connection may last: an enrolment takes well under a second.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// How long TLS handshake and request header may take, each.
@@ -83,6 +95,10 @@ pub async fn serve(
         .clone()
         .unwrap_or_else(|| default_url(&given, address));
     let hosts = hosts_for(given, address.ip())?;
+    let socket = match &options.admin_socket {
+        None => None,
+        Some(path) => Some(AdminSocket::bind(path, options.admin_socket_group)?),
+    };
 
     let mut addresses = issuer.authority.register().addresses().await?;
     addresses = Addresses {
@@ -102,18 +118,28 @@ pub async fn serve(
     let renewal = tokio::spawn(renew(issuer.clone(), hosts, tls.clone()));
     let checkpoints = tokio::spawn(sign_daily(issuer.clone()));
     let keeper = tokio::spawn(keeper::keep(issuer.clone()));
+    let metrics = Arc::new(Metrics::new());
+    let service = api::Service::new(issuer.clone(), options.requests_per_second, metrics.clone());
     let acceptor = PeerAcceptor::new(
         RustlsAcceptor::new(tls)
             .handshake_timeout(PATIENCE)
-            .acceptor(Bounds::new(CONNECTIONS, CONNECTION_LIFETIME)),
+            .acceptor(Bounds::new(CONNECTIONS, SHARE, CONNECTION_LIFETIME)),
+        metrics.clone(),
     );
     let handle = Handle::new();
+    let local = Handle::new();
     let mut server = axum_server::from_tcp(listener)
         .map_err(listen)?
         .acceptor(acceptor)
         .handle(handle.clone())
         .http1_only()
-        .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "connection refused"));
+        .accept_error_handler({
+            let metrics = metrics.clone();
+            move |peer, error| {
+                metrics.connection_refused(cause(error));
+                tracing::debug!(?peer, %error, "connection refused");
+            }
+        });
     server
         .http_builder()
         .http1()
@@ -121,23 +147,63 @@ pub async fn serve(
         .max_buf_size(16 * 1024);
 
     let stopping = tokio::spawn({
-        let handle = handle.clone();
+        let (handle, local) = (handle.clone(), local.clone());
         async move {
             stop.await;
             tracing::info!("stopping");
             handle.graceful_shutdown(Some(FAREWELL));
+            local.graceful_shutdown(Some(FAREWELL));
         }
     });
+    let administrators = match &socket {
+        None => None,
+        Some(socket) => {
+            let bounds = Bounds::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS, CONNECTION_LIFETIME);
+            let mut server = axum_server::from_unix(socket.listener()?)
+                .map_err(|source| socket.failed(source))?
+                .acceptor(LocalAcceptor::new(bounds, metrics))
+                .handle(local)
+                .http1_only();
+            server
+                .http_builder()
+                .http1()
+                .header_read_timeout(PATIENCE)
+                .max_buf_size(16 * 1024);
+            let router = api::local(service.clone());
+            Some(tokio::spawn(async move {
+                if let Err(error) = server.serve(router.into_make_service()).await {
+                    tracing::error!(%error, "the administrators' socket failed");
+                }
+            }))
+        }
+    };
     listening(&Serving { address, url });
     let served = server
-        .serve(http::router(issuer.clone()).into_make_service_with_connect_info::<SocketAddr>())
+        .serve(api::network(service).into_make_service())
         .await;
+    if let Some(administrators) = administrators {
+        let _ = tokio::time::timeout(FAREWELL, administrators).await;
+    }
+    drop(socket);
     renewal.abort();
     checkpoints.abort();
     keeper.abort();
     stopping.abort();
     issuer.authority.close().await;
     served.map_err(Error::Serve)
+}
+
+/// Why a connection came to no request, for the counters.
+fn cause(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connections",
+        std::io::ErrorKind::TimedOut => "handshake-timeout",
+        _ => match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(_)) => "client-certificate",
+            Some(_) => "handshake",
+            None => "network",
+        },
+    }
 }
 
 /// A configuration with a certificate that was just issued.

@@ -1,7 +1,7 @@
 //! Who can read what: devices, policies, the schema.
 
 use serde::Serialize;
-use smqtt_pki::UnixTime;
+use smqtt_pki::{DeviceId, UnixTime};
 use smqtt_policy::{AttributeSet, Policy, Schema};
 
 use crate::devices::parse;
@@ -78,6 +78,40 @@ impl Authority {
             }
         }
         Ok(found)
+    }
+
+    /// A page of the devices that are asked for: those whose names come after `after`, by name, at most `limit`. Whether there
+    /// are more comes with them.
+    ///
+    /// # Errors
+    /// As [`Authority::devices_where`].
+    pub async fn devices_page(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<(Vec<DeviceRecord>, bool), Error> {
+        const STRIDE: usize = 1000;
+        let mut after = after.map_or_else(String::new, ToString::to_string);
+        let mut found = Vec::new();
+        loop {
+            let devices = self.register().devices_after(&after, STRIDE).await?;
+            let last = devices.len() < STRIDE;
+            if let Some(device) = devices.last() {
+                after = device.name.to_string();
+            }
+            for device in devices {
+                if filter.matches(&device)? {
+                    if found.len() == limit {
+                        return Ok((found, true));
+                    }
+                    found.push(device);
+                }
+            }
+            if last {
+                return Ok((found, false));
+            }
+        }
     }
 
     /// Reads a policy, through the schema if there is one.

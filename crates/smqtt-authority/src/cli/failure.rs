@@ -87,6 +87,7 @@ fn code(error: &Error) -> u8 {
         | Error::NoAttributes
         | Error::DeviceExists(_)
         | Error::NoSuchDevice(_)
+        | Error::NoSuchAdmin(_)
         | Error::AlreadyEnrolled(_)
         | Error::DeviceRevoked(_)
         | Error::TokenLifetime
@@ -111,7 +112,11 @@ fn code(error: &Error) -> u8 {
         | Error::Shares(_)
         | Error::NoShares
         | Error::Pki(
-            Pki::DeviceId(_) | Pki::AuthorityName(_) | Pki::Hosts { .. } | Pki::Validity,
+            Pki::DeviceId(_)
+            | Pki::AdminName(_)
+            | Pki::AuthorityName(_)
+            | Pki::Hosts { .. }
+            | Pki::Validity,
         ) => INPUT,
         Error::NoAuthority { .. }
         | Error::AuthorityExists { .. }
@@ -132,7 +137,7 @@ fn code(error: &Error) -> u8 {
             | Pki::Damaged { .. }
             | Pki::FormatVersion { .. },
         ) => DIRECTORY,
-        Error::Listen { .. } => NETWORK,
+        Error::Listen { .. } | Error::AdminSocket { .. } => NETWORK,
         _ => UNEXPECTED,
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: what was typed, and what becomes of it.
 
+mod admin;
 mod args;
 mod audit;
 mod backup;
@@ -29,8 +30,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{
-    Args, AuditCommand, BrokerCommand, Command, DeviceCommand, EpochCommand, PolicyCommand,
-    ProfileCommand, SchemaCommand, SharesCommand,
+    AdminCommand, Args, AuditCommand, BrokerCommand, Command, DeviceCommand, EpochCommand,
+    PolicyCommand, ProfileCommand, SchemaCommand, SharesCommand,
 };
 use failure::Failure;
 
@@ -92,6 +93,12 @@ async fn run(args: Args) -> Result<(), Failure> {
             EpochCommand::Status(command) => epoch::status(&dir, command).await,
             EpochCommand::Schedule(command) => epoch::schedule(&dir, command).await,
         },
+        Command::Admin(command) => match command {
+            AdminCommand::Add(command) => admin::add(&dir, command).await,
+            AdminCommand::List(command) => admin::list(&dir, command).await,
+            AdminCommand::Remove(command) => admin::remove(&dir, command).await,
+        },
+        Command::Openapi => output::print(smqtt_authority::openapi()),
         Command::Broker(BrokerCommand::Issue(command)) => broker::issue(&dir, command).await,
         Command::Audit(command) => match command {
             AuditCommand::List(command) => audit::list(&dir, command).await,

@@ -1,5 +1,6 @@
 //! `serve`.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use smqtt_authority::{Actor, Authority, Directory, Issuer, ServeOptions};
@@ -25,6 +26,9 @@ pub(crate) async fn run(dir: &Path, command: Serve) -> Result<(), Failure> {
         hosts: command.hosts,
         url: command.url,
         brokers: command.brokers,
+        requests_per_second: NonZeroU32::new(command.requests_per_second),
+        admin_socket: command.admin_socket,
+        admin_socket_group: command.admin_socket_group,
     };
     drop(keeper);
     smqtt_authority::serve(issuer, options, stop, |serving| {

@@ -31,6 +31,18 @@ impl Actor {
         Self("service".into())
     }
 
+    /// Another account of this machine, by its number.
+    #[must_use]
+    pub fn account(uid: u32) -> Self {
+        Self(format!("uid:{uid}"))
+    }
+
+    /// An administrator, known by a certificate.
+    #[must_use]
+    pub fn admin(name: &smqtt_pki::AdminName) -> Self {
+        Self(format!("admin:{name}"))
+    }
+
     /// Somebody at this address, who is not known otherwise.
     #[must_use]
     pub fn address(address: IpAddr) -> Self {
@@ -59,7 +71,7 @@ pub struct AuditEntry {
     pub sequence: u64,
     /// When, in seconds since 1970.
     pub time: u64,
-    /// Who: `uid:…`, `address:…` or `service`.
+    /// Who: `uid:…`, `admin:…`, `address:…` or `service`.
     pub actor: String,
     /// What was done.
     pub action: String,
@@ -143,6 +155,17 @@ async fn page(
         (entry, chain)
     };
     Ok(rows.into_iter().map(read).collect())
+}
+
+impl super::Register {
+    /// The rows from `from` on, at most `limit`, with their chain values.
+    pub(crate) async fn audit_page(
+        &self,
+        from: u64,
+        limit: u32,
+    ) -> Result<Vec<(AuditEntry, Vec<u8>)>, Error> {
+        page(self.reader(), from, limit).await
+    }
 }
 
 /// The last row's number and chain value.

@@ -9,7 +9,7 @@ use super::{Write, signed, unsigned};
 use crate::Error;
 
 /// How far a device has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceState {
     /// Known, but it has no certificate yet.
@@ -106,6 +106,23 @@ pub(crate) async fn device<'e>(
         .fetch_optional(executor)
         .await?;
     DeviceRecord::from_row(row.ok_or_else(|| Error::NoSuchDevice(name.clone()))?)
+}
+
+impl super::Register {
+    /// The devices whose names come after this one, by name, at most `limit`.
+    pub(crate) async fn devices_after(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<DeviceRecord>, Error> {
+        let rows: Vec<Row> =
+            sqlx::query_as("SELECT * FROM device_overview WHERE name > $1 ORDER BY name LIMIT $2")
+                .bind(after)
+                .bind(signed(limit as u64))
+                .fetch_all(self.reader())
+                .await?;
+        rows.into_iter().map(DeviceRecord::from_row).collect()
+    }
 }
 
 impl DeviceRecord {

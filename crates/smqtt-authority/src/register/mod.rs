@@ -1,9 +1,11 @@
 //! The register: every query of the authority stands in this module, so that another database can take SQLite's place.
 
+mod admins;
 pub(crate) mod audit;
 mod devices;
 mod epochs;
 mod fleet;
+mod measures;
 mod revocations;
 pub(crate) mod safety;
 mod tokens;
@@ -19,6 +21,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::Error;
 
+pub(crate) use admins::{put_admin, revoke_serial, take_admin};
 pub(crate) use devices::{
     DeviceCertificate, HOLD, Particulars, Standing, certificate_of_server, certificates_of_device,
     certificates_of_token, confirm_key, device, devices, insert_device_certificate, record_key,

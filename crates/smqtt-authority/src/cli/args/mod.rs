@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod address;
+mod admin;
 mod attributes;
 mod audit;
 mod backup;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use address::parse_host;
+pub(crate) use admin::{AdminAdd, AdminCommand, AdminList, AdminRemove};
 pub(crate) use attributes::{
     PolicyCommand, PolicyDiff, PolicyWho, ProfileCommand, ProfileList, ProfileRemove, ProfileSet,
     SchemaCheck, SchemaCommand, SchemaEdit, SchemaShow,
@@ -111,6 +113,11 @@ pub(crate) enum Command {
     /// Show, advance and schedule epochs; see how far the fleet has renewed.
     #[command(subcommand)]
     Epoch(EpochCommand),
+    /// Say who may run the authority over its API.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Print the OpenAPI document of the API. Needs no authority.
+    Openapi,
     /// Issue certificates for brokers.
     #[command(subcommand)]
     Broker(BrokerCommand),

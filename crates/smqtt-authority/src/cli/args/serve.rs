@@ -64,6 +64,18 @@ pub(crate) struct Serve {
     )]
     pub(crate) device_lifetime: std::time::Duration,
 
+    /// How many requests a second one address may make in the long run, at most; 0: as many as it likes.
+    #[arg(long, default_value_t = 500, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) requests_per_second: u32,
+
+    /// Offer the API to administrators on this Unix socket, too: who can open it is an operator. Its mode is 0600.
+    #[arg(long, env = "SMQTT_ADMIN_SOCKET", value_name = "PATH")]
+    pub(crate) admin_socket: Option<PathBuf>,
+
+    /// Let the group use the socket, too: mode 0660.
+    #[arg(long, requires = "admin_socket")]
+    pub(crate) admin_socket_group: bool,
+
     #[command(flatten)]
     pub(crate) keys: KeyOptions,
 }

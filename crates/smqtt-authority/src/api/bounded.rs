@@ -1,16 +1,21 @@
-//! Bounds on what connections may take: how many there are, and how long one lasts.
+//! Bounds on what connections may take: how many there are, of all and of one address, and how long one lasts.
 
+use std::collections::HashMap;
 use std::future::{Future, Ready, ready};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
+
+use crate::limiter::network;
 
 /// Takes a connection only if there is room for it, and ends it when its time is over, whatever it is doing then.
 ///
@@ -18,37 +23,84 @@ use tokio::time::{Sleep, sleep};
 #[derive(Clone)]
 pub(crate) struct Bounds {
     room: Arc<Semaphore>,
+    /// How many connections each address has, and may have.
+    shares: Shares,
+    share: usize,
     lifetime: Duration,
 }
 
-impl Bounds {
-    pub(crate) fn new(connections: usize, lifetime: Duration) -> Self {
-        Self {
-            room: Arc::new(Semaphore::new(connections)),
-            lifetime,
-        }
+/// How many connections each address has.
+type Shares = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// Where a connection comes from.
+pub(crate) trait Origin {
+    /// Its address; `None` for one of this machine's own.
+    fn origin(&self) -> Option<IpAddr>;
+}
+
+impl Origin for TcpStream {
+    fn origin(&self) -> Option<IpAddr> {
+        self.peer_addr().ok().map(|address| network(address.ip()))
     }
 }
 
-impl<I, S> Accept<I, S> for Bounds {
+impl Origin for UnixStream {
+    fn origin(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+impl Bounds {
+    /// Room for so many connections, of which one address may have `share`.
+    pub(crate) fn new(connections: usize, share: usize, lifetime: Duration) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(connections)),
+            shares: Arc::default(),
+            share,
+            lifetime,
+        }
+    }
+
+    fn place(&self, origin: Option<IpAddr>) -> Option<Place> {
+        let permit = self.room.clone().try_acquire_owned().ok()?;
+        let share = match origin {
+            None => None,
+            Some(address) => {
+                let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+                let taken = shares.entry(address).or_default();
+                if *taken >= self.share {
+                    return None;
+                }
+                *taken += 1;
+                Some((address, self.shares.clone()))
+            }
+        };
+        Some(Place {
+            _permit: permit,
+            share,
+        })
+    }
+}
+
+impl<I: Origin, S> Accept<I, S> for Bounds {
     type Stream = Bounded<I>;
     type Service = S;
     type Future = Ready<io::Result<(Bounded<I>, S)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        ready(match self.room.clone().try_acquire_owned() {
-            Ok(permit) => {
+        ready(match self.place(stream.origin()) {
+            Some(place) => {
                 let deadline = Box::pin(sleep(self.lifetime));
                 Ok((
                     Bounded {
                         stream,
                         deadline,
-                        _permit: permit,
+                        _place: place,
                     },
                     service,
                 ))
             }
-            Err(_) => Err(io::Error::new(
+            None => Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "too many connections",
             )),
@@ -60,7 +112,27 @@ impl<I, S> Accept<I, S> for Bounds {
 pub(crate) struct Bounded<I> {
     stream: I,
     deadline: Pin<Box<Sleep>>,
+    _place: Place,
+}
+
+/// A connection's place; free again when dropped.
+struct Place {
     _permit: OwnedSemaphorePermit,
+    share: Option<(IpAddr, Shares)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((address, shares)) = &self.share {
+            let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(taken) = shares.get_mut(address) {
+                *taken -= 1;
+                if *taken == 0 {
+                    shares.remove(address);
+                }
+            }
+        }
+    }
 }
 
 impl<I: Unpin> Bounded<I> {
@@ -110,13 +182,45 @@ mod tests {
 
     use super::*;
 
-    async fn accept<I>(bounds: &Bounds, stream: I) -> io::Result<Bounded<I>> {
+    struct From(&'static str);
+
+    impl Origin for From {
+        fn origin(&self) -> Option<IpAddr> {
+            Some(self.0.parse().unwrap())
+        }
+    }
+
+    impl Origin for tokio::io::Empty {
+        fn origin(&self) -> Option<IpAddr> {
+            None
+        }
+    }
+
+    impl Origin for tokio::io::DuplexStream {
+        fn origin(&self) -> Option<IpAddr> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_take_the_room_of_others() {
+        let bounds = Bounds::new(4, 2, Duration::from_secs(60));
+        let a = accept(&bounds, From("192.0.2.1")).await.unwrap();
+        let _b = accept(&bounds, From("192.0.2.1")).await.unwrap();
+        assert!(accept(&bounds, From("192.0.2.1")).await.is_err());
+        assert!(accept(&bounds, From("192.0.2.2")).await.is_ok());
+        drop(a);
+        assert!(accept(&bounds, From("192.0.2.1")).await.is_ok());
+        assert_eq!(bounds.shares.lock().unwrap().len(), 1);
+    }
+
+    async fn accept<I: Origin>(bounds: &Bounds, stream: I) -> io::Result<Bounded<I>> {
         bounds.accept(stream, ()).await.map(|(stream, ())| stream)
     }
 
     #[tokio::test]
     async fn there_is_room_for_so_many_and_a_place_is_free_again_when_one_leaves() {
-        let bounds = Bounds::new(2, Duration::from_secs(60));
+        let bounds = Bounds::new(2, 2, Duration::from_secs(60));
         let (a, _b) = (
             accept(&bounds, tokio::io::empty()).await.unwrap(),
             accept(&bounds, tokio::io::empty()).await.unwrap(),
@@ -130,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_ends_at_its_deadline_though_its_peer_says_nothing() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut near = accept(&Bounds::new(1, Duration::from_millis(50)), near)
+        let mut near = accept(&Bounds::new(1, 1, Duration::from_millis(50)), near)
             .await
             .unwrap();
         far.write_all(b"x").await.unwrap();

@@ -1,0 +1,119 @@
+//! Who may ask what: decided before any handler runs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use smqtt_pki::enrolment::{Problem, ProblemCode};
+
+use super::answer::Answer;
+use super::peer::{Connection, Peer};
+use super::{PUBLIC, Service};
+use crate::clock::now;
+use crate::metrics::Limit;
+use crate::{Actor, Refusal, Role};
+
+/// Counts a request, and holds back who asks too often.
+pub(super) async fn watch(
+    State(service): State<Arc<Service>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    connection.note_request();
+    let method = label(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let over = match &connection.peer {
+        Peer::Network { address, .. } => service.limits.request(*address, now()).err(),
+        Peer::Local { .. } => None,
+    };
+    let response = match over {
+        Some(wait) => {
+            service.metrics.limited(Limit::Requests);
+            Answer::rate_limited(wait).into_response()
+        }
+        None => next.run(request).await,
+    };
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let problem = response.extensions().get::<ProblemCode>().copied();
+    service.metrics.answered(
+        (method, route, response.status().as_u16()),
+        problem,
+        begun.elapsed(),
+    );
+    response
+}
+
+/// Admits administrators, and everybody to what is public.
+pub(super) async fn admit(
+    State(service): State<Arc<Service>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = request.extensions().get::<MatchedPath>();
+    let Some(needed) = path.and_then(|path| needed(request.method(), path.as_str())) else {
+        return next.run(request).await;
+    };
+    match service.administrator(&connection, needed).await {
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The role that a request needs; `None` for what is public.
+fn needed(method: &Method, path: &str) -> Option<Role> {
+    if PUBLIC.contains(&path) {
+        None
+    } else if method == Method::GET || method == Method::HEAD {
+        Some(Role::Auditor)
+    } else {
+        Some(Role::Operator)
+    }
+}
+
+impl Service {
+    /// Who asks, if it has this role.
+    async fn administrator(
+        &self,
+        connection: &Connection,
+        needed: Role,
+    ) -> Result<Actor, Answer<Problem>> {
+        let (address, chain) = match &connection.peer {
+            // Who can open the socket, the file system has decided.
+            Peer::Local { uid } => return Ok(Actor::account(*uid)),
+            Peer::Network { address, chain } => (*address, chain),
+        };
+        let refusal = match self
+            .issuer
+            .administrator(chain, needed, address, now())
+            .await
+        {
+            Ok(actor) => return Ok(actor),
+            Err(refusal) => refusal,
+        };
+        self.admit(address)?;
+        match refusal {
+            Refusal::Refused { code, detail } => Err(self.failed(address, code, detail)),
+            Refusal::Failed(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A method as the counters have it: of a few, whatever a peer sends.
+fn label(method: &Method) -> &'static str {
+    for known in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        if method.as_str() == known {
+            return known;
+        }
+    }
+    "other"
+}
