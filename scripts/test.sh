@@ -5,7 +5,7 @@
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
 # Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl and valgrind come from Debian's packages,
-# paho-mqtt and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
+# paho-mqtt, schemathesis and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
 # there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
@@ -50,6 +50,15 @@ if "$venv/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
 else
   loud "SKIPPED: paho-mqtt is not installed: every test with 'with_paho' in its name is left out"
   skip+=(with_paho)
+fi
+
+if [ -x "$venv/bin/python" ] && [ ! -x "$venv/bin/schemathesis" ]; then
+  echo "installing schemathesis into $venv"
+  "$venv/bin/pip" install -q --disable-pip-version-check 'schemathesis>=4.32,<5' || true
+fi
+if ! [ -x "$venv/bin/schemathesis" ]; then
+  loud "SKIPPED: schemathesis is not installed: every test with 'with_schemathesis' in its name is left out"
+  skip+=(with_schemathesis)
 fi
 
 node=target/test-node

@@ -1,6 +1,8 @@
 //! An authority in a directory that vanishes, its service, and a small HTTPS client.
 #![allow(dead_code)] // each test file uses its part
 
+pub(crate) mod administrator;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
