@@ -29,7 +29,7 @@ const CACHE: u64 = 16 << 20;
 /// Journals beyond this are emptied into tables: what a start has to read again at most, about.
 const JOURNALS: u64 = 192 << 20;
 /// What a table keeps in memory before it is written out.
-const MEMTABLE: u64 = 16 << 20;
+const MEMTABLE: u64 = 8 << 20;
 
 impl Disk {
     /// Opens the database at `path`, or makes one. Journals have been [checked](journal::check)
