@@ -4,7 +4,7 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl and valgrind come from Debian's packages,
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl, PostgreSQL and valgrind come from Debian's packages,
 # paho-mqtt, schemathesis and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
 # there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
@@ -94,6 +94,14 @@ else
   skip+=(with_mount)
 fi
 rmdir "$small"
+
+# Debian puts the server's programs beside the path. It refuses to run as root: then it runs as the package's user.
+have_postgres() { have setpriv && { have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }; }
+have_postgres || debian postgresql util-linux
+if ! have_postgres; then
+  loud "SKIPPED: PostgreSQL is not installed: every test with 'with_postgres' in its name is left out"
+  skip+=(with_postgres)
+fi
 
 if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
   echo "installing py_ecc into $venv"

@@ -2,6 +2,7 @@
 
 use smqtt_pki::DeviceId;
 
+use crate::directory::REGISTER;
 use crate::register::audit::{self, AuditEntry};
 use crate::register::{self, Register};
 use crate::{DeviceRecord, Directory, Error};
@@ -33,6 +34,20 @@ impl Authority {
 
     pub(crate) fn register(&self) -> &Register {
         &self.register
+    }
+
+    /// Has the database check itself.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it finds something, [`Error::Register`].
+    pub async fn check_register(&self) -> Result<(), Error> {
+        match self.register.integrity().await? {
+            None => Ok(()),
+            Some(reason) => Err(Error::Damaged {
+                path: self.directory.path().join(REGISTER),
+                reason,
+            }),
+        }
     }
 
     /// Closes the register.

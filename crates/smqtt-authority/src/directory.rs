@@ -24,6 +24,7 @@ use crate::{Error, register};
 /// | `ca.key`, `abe-master.key`, `backup.key` | instead of it: the same, unsealed | 0600 |
 /// | `parameters.cbor` | ABE public parameters | 0644 |
 /// | `register.sqlite` | devices, tokens, certificates, audit log; with `-wal` and `-shm` beside it | 0600 |
+/// | `database.url` | instead of it: the URL of the PostgreSQL database that holds them | 0600 |
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -38,6 +39,8 @@ pub struct InitOptions {
     pub name: String,
     /// Names and addresses under which devices reach the authority, beside those of this machine.
     pub hosts: Vec<ServerName<'static>>,
+    /// The URL of an empty PostgreSQL database for the register, in place of a file in the directory.
+    pub database: Option<String>,
 }
 
 impl Default for InitOptions {
@@ -45,6 +48,7 @@ impl Default for InitOptions {
         Self {
             name: "SMQTT authority".into(),
             hosts: Vec::new(),
+            database: None,
         }
     }
 }
@@ -65,6 +69,7 @@ pub(crate) const PROFILE: &str = "authority.toml";
 pub(crate) const CA_CERTIFICATE: &str = "ca.crt";
 pub(crate) const PARAMETERS: &str = "parameters.cbor";
 pub(crate) const REGISTER: &str = "register.sqlite";
+pub(crate) const DATABASE: &str = "database.url";
 const HINT: &str = "restore the authority's directory from a backup";
 
 pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -124,9 +129,14 @@ impl Directory {
         secrets.put(BACKUP_KEY, DataKey::random(rng).as_bytes());
         secrets.write_new(staged.path(), keeper)?;
 
-        // SQLite gives its companion files the permissions of the register itself.
-        files::write_private(&at(REGISTER), b"")?;
-        let register = Register::open(&at(REGISTER)).await?;
+        let register = match &options.database {
+            Some(url) => Self::take_database(&at(DATABASE), url).await?,
+            None => {
+                // SQLite gives its companion files the permissions of the register itself.
+                files::write_private(&at(REGISTER), b"")?;
+                Register::open(&at(REGISTER)).await?
+            }
+        };
         let mut transaction = register.write().await?;
         let act = Act {
             action: "init",
@@ -309,11 +319,41 @@ impl Directory {
 
     /// Opens the register.
     pub(crate) async fn register(&self) -> Result<Register, Error> {
+        let at = self.path.join(DATABASE);
+        if at.exists() {
+            let url = files::read_private(&at, MAX_FILE, HINT)?;
+            let url = std::str::from_utf8(&url).map_err(|_| Error::Damaged {
+                path: at.clone(),
+                reason: "it is not UTF-8 text".into(),
+            })?;
+            let register = Register::connect(url.trim()).await?;
+            // The first thing that every authority has recorded.
+            let own = self.profile.ca_fingerprint.to_string();
+            return match register.origin().await? {
+                Some(origin) if origin == own => Ok(register),
+                found => Err(Error::ForeignRegister {
+                    found: found.unwrap_or_else(|| "none".into()),
+                    path: at,
+                }),
+            };
+        }
         let path = self.path.join(REGISTER);
         if !path.exists() {
             return Err(smqtt_pki::Error::Missing { path, hint: HINT }.into());
         }
         Register::open(&path).await
+    }
+
+    /// Connects to a database that nobody has used yet, and notes its URL in a file.
+    pub(crate) async fn take_database(file: &Path, url: &str) -> Result<Register, Error> {
+        let register = Register::connect(url).await?;
+        if register.origin().await?.is_some() {
+            return Err(Error::Database {
+                reason: "it holds an authority's register already".into(),
+            });
+        }
+        files::write_private(file, format!("{url}\n").as_bytes())?;
+        Ok(register)
     }
 }
 

@@ -148,6 +148,7 @@ impl Issuer {
             expires,
             used,
             suspended,
+            epoch,
         }) = found
         else {
             return Err(invalid());
@@ -161,7 +162,6 @@ impl Issuer {
             let refusal = Refusal::new(ProblemCode::TokenExpired, format!("{ASK} {device}`)"));
             return Err((Some(device), refusal));
         }
-        let epoch = register.epoch().await.map_err(|e| (None, e.into()))?;
         let before = register::certificates_of_token(register.reader(), &digest, now)
             .await
             .map_err(|e| (None, e.into()))?;
@@ -195,13 +195,11 @@ impl Issuer {
             ..
         } = entitled;
         let register = self.authority.register();
-        let broker = register.addresses().await?.broker;
         let mut transaction = register.write().await?;
-        let same = register::epoch(&mut *transaction).await? == *epoch
-            && register::device(&mut *transaction, device)
-                .await?
-                .attributes
-                == *attributes;
+        let found = register::find_token(&mut *transaction, digest).await?;
+        let same = found.is_some_and(|found| {
+            found.epoch == *epoch && found.attributes == *attributes && !found.suspended
+        });
         if !same {
             return Ok(Recorded::Stale);
         }
@@ -249,7 +247,7 @@ impl Issuer {
             detail: &detail,
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
-        let sealing = register::sealing(&mut *transaction, now).await?;
+        let (broker, sealing) = register::told(&mut *transaction, now).await?;
         let schema = register::schema_text(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Recorded::Done {

@@ -160,8 +160,25 @@ impl Issuer {
         actor: &Actor,
         now: UnixTime,
     ) -> Result<Advanced, Error> {
+        let advanced = self.advance_from(None, overlap, cause, actor, now).await?;
+        advanced.ok_or(Error::Task)
+    }
+
+    /// Begins a new epoch; none if the current one is not `from` any more, because another instance has begun one.
+    async fn advance_from(
+        &self,
+        from: Option<u64>,
+        overlap: Option<Duration>,
+        cause: &str,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<Option<Advanced>, Error> {
         let own = self.own_identity(now).await?;
         let mut transaction = self.authority.register().write().await?;
+        let current = register::epoch(&mut *transaction).await?.get();
+        if from.is_some_and(|from| from != current) {
+            return Ok(None);
+        }
         let settings = register::settings(&mut *transaction).await?;
         let overlap = overlap.unwrap_or(settings.overlap);
         span("overlap", overlap)?;
@@ -176,10 +193,10 @@ impl Issuer {
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         transaction.commit().await?;
         self.keep_identity(own);
-        Ok(Advanced {
+        Ok(Some(Advanced {
             epoch: epoch.get(),
             seal_from,
-        })
+        }))
     }
 
     /// Begins a new epoch if the schedule asks for one at `now`. Several instances may ask: only one begins it.
@@ -194,9 +211,8 @@ impl Issuer {
         if status.next.is_none_or(|next| now.as_secs() < next) {
             return Ok(None);
         }
-        self.advance_epoch(None, "schedule", &Actor::service(), now)
+        self.advance_from(Some(status.epoch), None, "schedule", &Actor::service(), now)
             .await
-            .map(Some)
     }
 }
 

@@ -174,6 +174,24 @@ pub enum Error {
     /// The register can not be read or written.
     #[error("the register can not be used: {0}")]
     Register(#[from] sqlx::Error),
+    /// The database that was given for the register is none, or can not take it.
+    #[error(
+        "the database can not hold the register: {reason}; give --database postgres://USER@HOST/NAME, of a database that is empty"
+    )]
+    Database {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The database is another authority's.
+    #[error(
+        "the database holds the register of the authority with fingerprint {found}: correct the URL in {path}"
+    )]
+    ForeignRegister {
+        /// The fingerprint.
+        found: String,
+        /// The file with the URL.
+        path: PathBuf,
+    },
     /// The register's tables can not be brought up to date.
     #[error(
         "the register's tables do not fit this program: {0}; update the program or restore a backup"

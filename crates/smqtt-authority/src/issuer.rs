@@ -139,7 +139,40 @@ impl Issuer {
         actor: &Actor,
         now: UnixTime,
     ) -> Result<RevocationList, Error> {
-        let mut transaction = self.authority.register().write().await?;
+        let transaction = self.authority.register().write().await?;
+        self.issue_list(transaction, lifetime, actor, now).await
+    }
+
+    /// Issues a list where there is none, or the newest is getting old. Several instances may ask: only one issues it.
+    pub(crate) async fn refresh_list(
+        &self,
+        lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let stale = |list: Option<register::ListRecord>| {
+            list.is_none_or(|list| {
+                list.der.is_none() || !crate::effects::fresh(list.issued, list.next_update, now)
+            })
+        };
+        let register = self.authority.register();
+        if !stale(register::newest_list(register.reader()).await?) {
+            return Ok(());
+        }
+        let mut transaction = register.write().await?;
+        if stale(register::newest_list(&mut *transaction).await?) {
+            self.issue_list(transaction, lifetime, &Actor::service(), now)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn issue_list(
+        &self,
+        mut transaction: register::Write,
+        lifetime: Duration,
+        actor: &Actor,
+        now: UnixTime,
+    ) -> Result<RevocationList, Error> {
         let (list, number) = self.sign_list(&mut transaction, lifetime, now).await?;
         let act = Act {
             action: "crl-issue",

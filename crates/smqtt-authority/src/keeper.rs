@@ -7,7 +7,6 @@ use smqtt_pki::UnixTime;
 
 use crate::clock::now;
 use crate::effects::fresh;
-use crate::register::audit::Actor;
 use crate::{Error, Issuer, register};
 
 /// How often the register is asked whether there is something to do.
@@ -22,13 +21,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(crate) async fn keep(issuer: Issuer) {
     let mut waiting = HashMap::new();
     let mut failed: Option<String> = None;
-    let mut rewrite = true;
+    // Of the list that this process has written: other instances have files of their own.
+    let mut written = 0;
     loop {
-        match look(&issuer, &mut waiting, rewrite, now()).await {
-            Ok(()) => {
-                rewrite = false;
-                failed = None;
-            }
+        match look(&issuer, &mut waiting, &mut written, now()).await {
+            Ok(()) => failed = None,
             Err(error) => {
                 let error = error.to_string();
                 // Once for each new reason: this is asked every second.
@@ -45,7 +42,7 @@ pub(crate) async fn keep(issuer: Issuer) {
 async fn look(
     issuer: &Issuer,
     waiting: &mut HashMap<String, (Instant, Duration)>,
-    rewrite: bool,
+    written: &mut u64,
     now: UnixTime,
 ) -> Result<(), Error> {
     if let Some(advanced) = issuer.advance_if_due(now).await? {
@@ -58,14 +55,10 @@ async fn look(
     let reader = issuer.authority.register().reader();
     let settings = register::settings(reader).await?;
     if settings.crl_out.is_some() {
-        let list = register::newest_list(reader).await?;
-        if list.is_none_or(|list| list.der.is_none() || !fresh(list.issued, list.next_update, now))
-        {
-            issuer
-                .issue_crl(settings.crl_valid, &Actor::service(), now)
-                .await?;
-        }
-        if let Some((path, number)) = issuer.write_list(rewrite).await? {
+        issuer.refresh_list(settings.crl_valid, now).await?;
+        let newest = register::crl_number(reader).await?;
+        if let Some((path, number)) = issuer.write_list(*written != newest).await? {
+            *written = number;
             tracing::info!(number, file = %path.display(), "revocation list written");
         }
     }

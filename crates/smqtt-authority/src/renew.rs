@@ -180,8 +180,8 @@ impl Issuer {
             .await
             .map_err(failed)?
         {
-            Standing::Good { attributes } => Ok(Presented {
-                epoch: register::epoch(reader).await.map_err(failed)?,
+            Standing::Good { attributes, epoch } => Ok(Presented {
+                epoch,
                 device,
                 verified,
                 attributes,
@@ -206,7 +206,6 @@ impl Issuer {
         now: UnixTime,
     ) -> Result<Option<Terms>, Error> {
         let register = self.authority.register();
-        let broker = register.addresses().await?.broker;
         let Presented {
             device,
             epoch,
@@ -216,9 +215,14 @@ impl Issuer {
         let mut transaction = register.write().await?;
         let standing =
             register::standing(&mut *transaction, device, presented.verified.serial()).await?;
-        let same = register::epoch(&mut *transaction).await? == *epoch
-            && matches!(&standing, Standing::Good { attributes: now } if now == attributes);
-        if !same {
+        let Standing::Good {
+            attributes: current,
+            epoch: newest,
+        } = standing
+        else {
+            return Ok(None);
+        };
+        if current != *attributes || newest != *epoch {
             return Ok(None);
         }
         if let Some(issued) = &made.issued {
@@ -260,7 +264,7 @@ impl Issuer {
             ),
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
-        let sealing = register::sealing(&mut *transaction, now).await?;
+        let (broker, sealing) = register::told(&mut *transaction, now).await?;
         let schema = register::schema_text(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Some(Terms {

@@ -75,13 +75,14 @@ const CHECKPOINT_PERIOD: Duration = Duration::from_secs(86_400);
 /// Serves until `stop` completes, then lets running requests end.
 ///
 /// # Errors
-/// [`Error::Listen`], [`Error::Serve`], and those of issuing the service's own certificate.
+/// [`Error::Damaged`] if the register is; [`Error::Listen`], [`Error::Serve`], and those of issuing the service's own certificate.
 pub async fn serve(
     issuer: Issuer,
     options: ServeOptions,
     stop: impl Future<Output = ()> + Send + 'static,
     listening: impl FnOnce(&Serving),
 ) -> Result<(), Error> {
+    issuer.authority.check_register().await?;
     let listen = |source| Error::Listen {
         address: options.listen,
         source,

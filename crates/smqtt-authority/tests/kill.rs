@@ -6,7 +6,7 @@
 
 mod site;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,9 +15,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use site::{Reply, Service, Site, csr, key};
+use site::{Service, Site, csr, key};
 use smqtt_pki::enrolment::EnrolResponse;
-use smqtt_pki::{CertificateDer, RevocationList, Serial, TrustAnchor, tls};
+use smqtt_pki::{CertificateDer, RevocationList, TrustAnchor, tls};
 
 /// A number from the environment.
 fn number(name: &str, default: u64) -> u64 {
@@ -31,6 +31,11 @@ fn number(name: &str, default: u64) -> u64 {
 struct Given {
     seed: u64,
     chain: Vec<CertificateDer<'static>>,
+    serial: String,
+    /// Of its attribute key.
+    epoch: u64,
+    /// Whether the authority has said that it knows of the key's use.
+    confirmed: bool,
 }
 
 #[test]
@@ -45,6 +50,7 @@ fn killed_at_any_moment_the_authority_agrees_with_itself() {
     let root = std::fs::read(site.path().join("ca.crt")).unwrap();
     let anchor = TrustAnchor::from_pem(&root).unwrap();
     let given: Arc<Mutex<Vec<Given>>> = Arc::default();
+    let (mut acts, mut taken) = (BTreeMap::<String, u32>::new(), Vec::new());
     let mut number = 0u64;
     for round in 0..rounds {
         let service = Arc::new(site.serve_with(&[]));
@@ -60,7 +66,7 @@ fn killed_at_any_moment_the_authority_agrees_with_itself() {
             .collect();
         let devices = {
             let (service, given, stop) = (service.clone(), given.clone(), stop.clone());
-            let anchor = anchor.clone();
+            let (anchor, mut rng) = (anchor.clone(), StdRng::seed_from_u64(rng.random()));
             std::thread::spawn(move || {
                 for (name, token, seed) in batch {
                     if stop.load(Ordering::Relaxed) {
@@ -69,19 +75,20 @@ fn killed_at_any_moment_the_authority_agrees_with_itself() {
                     if let Ok(reply) = service.try_enrol(&token, &csr(&name, seed))
                         && reply.status == 200
                     {
-                        keep(&given, seed, &reply.granted());
+                        keep(&given, &anchor, seed, &reply.granted(), true);
                     }
-                    let last = given
-                        .lock()
-                        .unwrap()
-                        .last()
-                        .map(|g| (g.seed, g.chain.clone()));
-                    if let Some((seed, chain)) = last
-                        && let Some(reply) = renew(&service, &anchor, seed, chain)
-                        && reply.status == 200
-                    {
-                        keep(&given, seed, &reply.granted());
-                    }
+                    // Any device that has something renews, in two phases.
+                    let holds = {
+                        let given = given.lock().unwrap();
+                        match given.len() {
+                            0 => continue,
+                            n => {
+                                let held = &given[rng.random_range(0..n)];
+                                (held.seed, held.chain.clone())
+                            }
+                        }
+                    };
+                    renew(&service, &given, &anchor, holds);
                 }
             })
         };
@@ -106,50 +113,99 @@ fn killed_at_any_moment_the_authority_agrees_with_itself() {
         std::thread::sleep(Duration::from_millis(rng.random_range(0..150)));
         service.signal("KILL");
         stop.store(true, Ordering::Relaxed);
-        let _ = operator.wait();
+        let told = operator.wait().unwrap().success();
         devices.join().unwrap();
         drop(service);
-        agrees(&site, &anchor, &given.lock().unwrap(), round);
+        *acts
+            .entry(format!(
+                "{}{}",
+                act[..2].join(" "),
+                if told { "" } else { ", cut off" }
+            ))
+            .or_default() += 1;
+        if told && act[0] == "device" {
+            taken.push((victim.clone(), act[1].to_owned()));
+        }
+        agrees(&site, &anchor, &given.lock().unwrap(), &taken, round);
     }
+    let given = given.lock().unwrap();
     println!(
-        "{} certificates were given out",
-        given.lock().unwrap().len()
+        "{rounds} rounds: {} keys were given out, {} uses confirmed; {acts:?}",
+        given.len(),
+        given.iter().filter(|given| given.confirmed).count()
     );
 }
 
-fn keep(given: &Mutex<Vec<Given>>, seed: u64, response: &EnrolResponse) {
-    let (chain, _) = response.certificates().unwrap();
-    given.lock().unwrap().push(Given { seed, chain });
-}
-
-/// A renewal at a service that may vanish meanwhile.
-fn renew(
-    service: &Service,
+/// Notes what a device was given; returns its place and its chain.
+fn keep(
+    given: &Mutex<Vec<Given>>,
     anchor: &TrustAnchor,
     seed: u64,
-    chain: Vec<CertificateDer<'static>>,
-) -> Option<Reply> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(anchor.root().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key(seed).to_der().unwrap())
+    response: &EnrolResponse,
+    confirmed: bool,
+) -> (usize, Vec<CertificateDer<'static>>) {
+    let (chain, _) = response.certificates().unwrap();
+    let verified = anchor
+        .verify_device(&chain, smqtt_pki::UnixTime::now())
         .unwrap();
-    let body = json!({ "csr": csr(&format!("d-{seed}"), seed) }).to_string();
-    service.try_post(config, "/v1/renew", &body).ok()
+    let mut given = given.lock().unwrap();
+    given.push(Given {
+        seed,
+        chain: chain.clone(),
+        serial: verified.serial().to_string(),
+        epoch: response.epoch,
+        confirmed,
+    });
+    (given.len() - 1, chain)
+}
+
+/// A renewal at a service that may vanish meanwhile: begun with what the device holds, confirmed with what it gets.
+fn renew(
+    service: &Service,
+    given: &Mutex<Vec<Given>>,
+    anchor: &TrustAnchor,
+    (seed, chain): (u64, Vec<CertificateDer<'static>>),
+) {
+    let post = |chain, path: &str, body: &serde_json::Value| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(anchor.root().clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key(seed).to_der().unwrap())
+            .unwrap();
+        service.try_post(config, path, &body.to_string()).ok()
+    };
+    let body = json!({ "csr": csr(&format!("d-{seed}"), seed) });
+    let Some(reply) = post(chain, "/v1/renew", &body).filter(|reply| reply.status == 200) else {
+        return;
+    };
+    let (place, chain) = keep(given, anchor, seed, &reply.granted(), false);
+    let epoch = given.lock().unwrap()[place].epoch;
+    let confirmed = post(chain, "/v1/renew/confirm", &json!({ "epoch": epoch }));
+    if confirmed.is_some_and(|reply| reply.status == 204) {
+        given.lock().unwrap()[place].confirmed = true;
+    }
 }
 
 /// Everything that the authority keeps, against each other and against what was given out.
-fn agrees(site: &Site, anchor: &TrustAnchor, given: &[Given], round: u64) {
+fn agrees(
+    site: &Site,
+    anchor: &TrustAnchor,
+    given: &[Given],
+    taken: &[(String, String)],
+    round: u64,
+) {
     // A command that runs to its end completes what was left undone.
     let crl = site.dir.path().join("ca.crl");
     site.ok(&["audit", "verify"]);
     let service = site.serve_with(&[]);
     let rows = |sql: &'static str| site.rows(sql);
-    assert_eq!(rows("PRAGMA integrity_check"), ["ok"], "round {round}");
-    assert!(rows("PRAGMA foreign_key_check").is_empty(), "round {round}");
+    if !Site::ON_POSTGRES {
+        assert_eq!(rows("PRAGMA integrity_check"), ["ok"], "round {round}");
+        assert!(rows("PRAGMA foreign_key_check").is_empty(), "round {round}");
+    }
 
     // The list in the file is the newest, and names what the register has taken back.
     let wanted: BTreeSet<String> = rows("SELECT serial FROM revocation").into_iter().collect();
@@ -170,14 +226,42 @@ fn agrees(site: &Site, anchor: &TrustAnchor, given: &[Given], round: u64) {
     }
     drop(service);
 
-    // What a device has, the register knows.
-    let known: BTreeSet<String> = rows("SELECT serial FROM certificate").into_iter().collect();
-    for device in given {
-        let verified = anchor
-            .verify_device(&device.chain, smqtt_pki::UnixTime::now())
-            .unwrap();
-        let serial: Serial = verified.serial();
-        assert!(known.contains(&serial.to_string()), "round {round}");
+    // What a device has, the register knows; and what it has confirmed.
+    let keys: BTreeSet<String> = rows(
+        "SELECT serial || ' ' || epoch || CASE WHEN confirmed IS NULL THEN '' ELSE ' confirmed' END FROM attribute_key",
+    )
+    .into_iter()
+    .collect();
+    for Given {
+        serial,
+        epoch,
+        confirmed,
+        ..
+    } in given
+    {
+        let (issued, used) = (
+            format!("{serial} {epoch}"),
+            format!("{serial} {epoch} confirmed"),
+        );
+        assert!(
+            keys.contains(&used) || !confirmed && keys.contains(&issued),
+            "round {round}: {used}"
+        );
+    }
+    // An act that was told to be done is done. (A removed device is suspended no more.)
+    let gone: BTreeSet<String> = rows("SELECT name FROM device WHERE removed IS NOT NULL")
+        .into_iter()
+        .collect();
+    let unrevoked: BTreeSet<String> =
+        rows("SELECT device FROM certificate WHERE device IS NOT NULL AND serial NOT IN (SELECT serial FROM revocation)")
+            .into_iter()
+            .collect();
+    for (name, act) in taken {
+        assert!(
+            act != "remove" || gone.contains(name),
+            "round {round}: {act} {name}"
+        );
+        assert!(!unrevoked.contains(name), "round {round}: {act} {name}");
     }
     // A token is used if and only if there is a certificate for it, with a key.
     let unequal = "SELECT device FROM token WHERE (used IS NOT NULL) <>
@@ -188,20 +272,20 @@ fn agrees(site: &Site, anchor: &TrustAnchor, given: &[Given], round: u64) {
     assert!(rows(without_key).is_empty(), "round {round}");
     // No key is of an epoch that has not begun; epochs, states and lists have no gap; each act has its record.
     for (what, empty) in [
-        ("keys", "SELECT 1 FROM attribute_key WHERE epoch > (SELECT epoch FROM state)"),
-        ("epochs", "SELECT 1 FROM state WHERE epoch <> (SELECT MAX(epoch) FROM epoch)"),
+        ("keys", "SELECT serial FROM attribute_key WHERE epoch > (SELECT epoch FROM state)"),
+        ("epochs", "SELECT epoch FROM state WHERE epoch <> (SELECT MAX(epoch) FROM epoch)"),
         (
             "states",
-            "SELECT 1 FROM (SELECT COUNT(*) AS n, COALESCE(MAX(sequence), 0) AS m FROM authority_state) WHERE n <> m",
+            "SELECT n FROM (SELECT COUNT(*) AS n, COALESCE(MAX(sequence), 0) AS m FROM authority_state) AS counted WHERE n <> m",
         ),
         (
             "lists",
-            "SELECT 1 FROM (SELECT COUNT(*) AS n, COALESCE(MAX(number), 0) AS m FROM revocation_list) WHERE n <> m",
+            "SELECT n FROM (SELECT COUNT(*) AS n, COALESCE(MAX(number), 0) AS m FROM revocation_list) AS counted WHERE n <> m",
         ),
         (
             "records of epochs",
             "SELECT epoch FROM epoch WHERE cause <> 'init' AND NOT EXISTS
-             (SELECT 1 FROM audit WHERE (action = 'epoch-advance' AND subject = epoch)
+             (SELECT 1 FROM audit WHERE (action = 'epoch-advance' AND subject = CAST(epoch AS TEXT))
               OR detail LIKE '% epoch ' || epoch || ' seal-from %')",
         ),
         (

@@ -22,9 +22,7 @@ fn private(site: &Site, name: &str, text: &str) -> PathBuf {
 }
 
 fn nowhere() -> Site {
-    Site {
-        dir: tempfile::tempdir().unwrap(),
-    }
+    Site::nowhere()
 }
 
 #[track_caller]

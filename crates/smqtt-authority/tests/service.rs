@@ -108,9 +108,7 @@ fn another_fingerprint_than_the_authoritys_is_noticed_before_anything_is_sent() 
 
 #[test]
 fn the_service_is_known_by_the_hosts_it_was_given() {
-    let site = Site {
-        dir: tempfile::tempdir().unwrap(),
-    };
+    let site = Site::nowhere();
     site.ok(&[
         "init",
         "--host",

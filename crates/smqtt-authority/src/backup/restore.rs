@@ -10,7 +10,7 @@ use smqtt_pki::files::{self, StagedDirectory};
 
 use super::format::{self, About, Head, Reading};
 use super::{Contents, PLAIN, SECRET, Share, key_name};
-use crate::directory::{MAX_FILE, REGISTER};
+use crate::directory::{DATABASE, MAX_FILE, REGISTER};
 use crate::register::audit::{self, Act, Actor};
 use crate::secrets::{Keeper, NAMES, Secrets};
 use crate::{Authority, Directory, Error};
@@ -30,17 +30,19 @@ pub struct Restored {
 }
 
 /// Makes an authority at `path` of a backup, which the shares open: complete and verified, or not at all, and never over
-/// anything. Its secrets are sealed if there is a keeper.
+/// anything. Its secrets are sealed if there is a keeper. With `database` its register goes into that PostgreSQL database, which
+/// must be empty, in one transaction; which database the backup was made of does not matter.
 ///
 /// # Errors
 /// [`Error::Shares`] if they are too few or of another key, [`Error::Backup`] if the file is no backup or was changed,
 /// [`smqtt_pki::Error::Exists`] if something other than an empty directory is at `path`; [`Error::Damaged`] and
-/// [`Error::AuditBroken`] if what was backed up does not fit together.
+/// [`Error::AuditBroken`] if what was backed up does not fit together; [`Error::Database`].
 pub async fn restore(
     backup: &Path,
     shares: &[Share],
     path: &Path,
     keeper: Option<&dyn Keeper>,
+    database: Option<&str>,
     actor: &Actor,
     now: UnixTime,
 ) -> Result<Restored, Error> {
@@ -104,13 +106,18 @@ pub async fn restore(
     directory.certificate_authority(&secrets)?;
     directory.abe_keys(&secrets)?;
     let authority = Authority::open(directory).await?;
-    if let Some(reason) = authority.register().integrity().await? {
-        return Err(Error::Damaged {
-            path: REGISTER.into(),
-            reason,
-        });
+    authority.check_register().await?;
+    let mut verified = authority.verify_audit(&[]).await?;
+    let mut authority = authority;
+    if let Some(url) = database {
+        let register = Directory::take_database(&staged.path().join(DATABASE), url).await?;
+        register.fill_from(authority.register()).await?;
+        register.close().await;
+        authority.close().await;
+        std::fs::remove_file(staged.path().join(REGISTER)).map_err(failed)?;
+        authority = Authority::open(Directory::open(staged.path())?).await?;
+        verified = authority.verify_audit(&[]).await?;
     }
-    let verified = authority.verify_audit(&[]).await?;
     let devices = authority.devices().await?.len();
     let mut transaction = authority.register().write().await?;
     let act = Act {

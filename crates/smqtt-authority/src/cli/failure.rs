@@ -111,6 +111,7 @@ fn code(error: &Error) -> u8 {
         | Error::Keeper(_)
         | Error::Shares(_)
         | Error::NoShares
+        | Error::Database { .. }
         | Error::Pki(
             Pki::DeviceId(_)
             | Pki::AdminName(_)
@@ -123,6 +124,7 @@ fn code(error: &Error) -> u8 {
         | Error::FormatVersion { .. }
         | Error::Damaged { .. }
         | Error::Register(_)
+        | Error::ForeignRegister { .. }
         | Error::Migration(_)
         | Error::AuditBroken { .. }
         | Error::Checkpoint(_)

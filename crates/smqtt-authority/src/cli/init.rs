@@ -12,7 +12,12 @@ use super::output::print;
 use super::shell::word;
 
 pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
-    let Init { name, hosts, seal } = command;
+    let Init {
+        name,
+        hosts,
+        database,
+        seal,
+    } = command;
     // Who says how to seal knows what to ask for; everybody else at a terminal is led.
     let guided = !seal.given() && at_terminal();
     if dir.join("authority.toml").exists() {
@@ -32,6 +37,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
         } else {
             hosts
         },
+        database,
     };
     let keeper = seal.keeper()?;
     let directory = Directory::init(dir, &options, keeper.as_deref(), now()).await?;

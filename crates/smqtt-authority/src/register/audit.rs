@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smqtt_pki::UnixTime;
-use sqlx::Sqlite;
-use sqlx::sqlite::SqlitePool;
+use sqlx::Any;
+use sqlx::AnyPool;
 
 use super::{Write, signed, unsigned};
 use crate::Error;
@@ -113,7 +113,7 @@ pub(crate) async fn append(
     };
     sqlx::query(
         "INSERT INTO audit (sequence, time, actor, action, subject, outcome, detail, chain)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(sequence)
     .bind(signed(entry.time))
@@ -130,16 +130,16 @@ pub(crate) async fn append(
 
 /// The rows from `from` on, at most `limit`, with their chain values.
 async fn page(
-    executor: impl sqlx::Executor<'_, Database = Sqlite>,
+    executor: impl sqlx::Executor<'_, Database = Any>,
     from: u64,
     limit: u32,
 ) -> Result<Vec<(AuditEntry, Vec<u8>)>, Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT sequence, time, actor, action, subject, outcome, detail, chain
-         FROM audit WHERE sequence >= ?1 ORDER BY sequence LIMIT ?2",
+         FROM audit WHERE sequence >= $1 ORDER BY sequence LIMIT $2",
     )
     .bind(signed(from))
-    .bind(limit)
+    .bind(i64::from(limit))
     .fetch_all(executor)
     .await?;
     let read = |(sequence, time, actor, action, subject, outcome, detail, chain): Row| {
@@ -223,7 +223,7 @@ impl Verifier {
 /// Goes through the whole log in order, verifying the chain, and shows each row with its chain value to `visit`. Returns the
 /// number of rows and the last chain value, which covers them all.
 pub(crate) async fn walk(
-    pool: &SqlitePool,
+    pool: &AnyPool,
     mut visit: impl FnMut(&AuditEntry, &[u8; 32]),
 ) -> Result<(u64, [u8; 32]), Error> {
     let mut verifier = Verifier::default();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smqtt_pki::{DeviceId, IssuedCertificate, Serial, UnixTime};
 use smqtt_policy::Epoch;
-use sqlx::Sqlite;
+use sqlx::Any;
 
 use super::{Write, signed, unsigned};
 use crate::Error;
@@ -88,7 +88,7 @@ struct Row {
 
 /// All devices, by name.
 pub(crate) async fn devices<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Vec<DeviceRecord>, Error> {
     let rows: Vec<Row> = sqlx::query_as("SELECT * FROM device_overview ORDER BY name")
         .fetch_all(executor)
@@ -98,10 +98,10 @@ pub(crate) async fn devices<'e>(
 
 /// One device.
 pub(crate) async fn device<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     name: &DeviceId,
 ) -> Result<DeviceRecord, Error> {
-    let row: Option<Row> = sqlx::query_as("SELECT * FROM device_overview WHERE name = ?1")
+    let row: Option<Row> = sqlx::query_as("SELECT * FROM device_overview WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(executor)
         .await?;
@@ -169,15 +169,8 @@ pub(crate) async fn insert_device_certificate(
     particulars: &Particulars<'_>,
     now: UnixTime,
 ) -> Result<(), Error> {
-    insert_certificate(transaction, Some(device), device.as_str(), certificate, now).await?;
-    sqlx::query("UPDATE certificate SET key_digest = ?2, token = ?3, shown = ?4 WHERE serial = ?1")
-        .bind(certificate.serial.to_string())
-        .bind(&particulars.key_digest[..])
-        .bind(particulars.token.map(|digest| &digest[..]))
-        .bind(particulars.shown)
-        .execute(&mut **transaction)
-        .await?;
-    Ok(())
+    let whose = Some((device, particulars));
+    insert_certificate(transaction, whose, device.as_str(), certificate, now).await
 }
 
 /// Records the issue of an attribute key. `confirmed`: the device uses it without saying so.
@@ -192,7 +185,7 @@ pub(crate) async fn record_key(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(device.as_str())
     .bind(signed(epoch.get()))
@@ -214,8 +207,8 @@ pub(crate) async fn confirm_key(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "UPDATE attribute_key SET confirmed = ?4
-         WHERE device = ?1 AND serial = ?2 AND epoch = ?3 AND confirmed IS NULL",
+        "UPDATE attribute_key SET confirmed = $4
+         WHERE device = $1 AND serial = $2 AND epoch = $3 AND confirmed IS NULL",
     )
     .bind(device.as_str())
     .bind(serial.to_string())
@@ -232,6 +225,8 @@ pub(crate) enum Standing {
     Good {
         /// The device's attributes, canonical text.
         attributes: String,
+        /// The current epoch.
+        epoch: Epoch,
     },
     Suspended,
     Revoked,
@@ -241,15 +236,15 @@ pub(crate) enum Standing {
 
 /// Whether a certificate of a device still counts, expiry aside.
 pub(crate) async fn standing<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     device: &DeviceId,
     serial: Serial,
 ) -> Result<Standing, Error> {
-    let row: Option<(String, Option<i64>, Option<String>)> = sqlx::query_as(
-        "SELECT device.attributes, device.suspended, revocation.reason
+    let row: Option<(String, Option<i64>, Option<String>, i64)> = sqlx::query_as(
+        "SELECT device.attributes, device.suspended, revocation.reason, (SELECT epoch FROM state)
          FROM certificate JOIN device ON device.name = certificate.device
          LEFT JOIN revocation ON revocation.serial = certificate.serial
-         WHERE certificate.serial = ?2 AND certificate.device = ?1 AND device.removed IS NULL",
+         WHERE certificate.serial = $2 AND certificate.device = $1 AND device.removed IS NULL",
     )
     .bind(device.as_str())
     .bind(serial.to_string())
@@ -257,9 +252,12 @@ pub(crate) async fn standing<'e>(
     .await?;
     Ok(match row {
         None => Standing::Unknown,
-        Some((_, _, Some(reason))) if reason != HOLD => Standing::Revoked,
-        Some((_, Some(_), _) | (_, _, Some(_))) => Standing::Suspended,
-        Some((attributes, None, None)) => Standing::Good { attributes },
+        Some((_, _, Some(reason), _)) if reason != HOLD => Standing::Revoked,
+        Some((_, Some(_), ..) | (_, _, Some(_), _)) => Standing::Suspended,
+        Some((attributes, None, None, epoch)) => Standing::Good {
+            attributes,
+            epoch: Epoch::new(unsigned(epoch)),
+        },
     })
 }
 
@@ -291,13 +289,13 @@ impl DeviceCertificate {
 
 /// A device's certificates that are valid and were not taken back, the newest first.
 pub(crate) async fn certificates_of_device<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     device: &DeviceId,
     now: UnixTime,
 ) -> Result<Vec<DeviceCertificate>, Error> {
     let rows: Vec<CertificateRow> = sqlx::query_as(
         "SELECT serial, not_after, der, key_digest, shown FROM certificate
-         WHERE device = ?1 AND not_after >= ?2 AND serial NOT IN (SELECT serial FROM revocation)
+         WHERE device = $1 AND not_after >= $2 AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = certificate.serial)
          ORDER BY id DESC LIMIT 16",
     )
     .bind(device.as_str())
@@ -309,13 +307,13 @@ pub(crate) async fn certificates_of_device<'e>(
 
 /// The certificates that were issued for a token, are valid and were not taken back, the newest first.
 pub(crate) async fn certificates_of_token<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     digest: &[u8; 32],
     now: UnixTime,
 ) -> Result<Vec<DeviceCertificate>, Error> {
     let rows: Vec<CertificateRow> = sqlx::query_as(
         "SELECT serial, not_after, der, key_digest, shown FROM certificate
-         WHERE token = ?1 AND not_after >= ?2 AND serial NOT IN (SELECT serial FROM revocation)
+         WHERE token = $1 AND not_after >= $2 AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = certificate.serial)
          ORDER BY id DESC LIMIT 100",
     )
     .bind(&digest[..])
@@ -337,14 +335,16 @@ pub(crate) async fn certificate_of_server(
 
 async fn insert_certificate(
     transaction: &mut Write,
-    device: Option<&DeviceId>,
+    whose: Option<(&DeviceId, &Particulars<'_>)>,
     subject: &str,
     certificate: &IssuedCertificate,
     now: UnixTime,
 ) -> Result<(), Error> {
+    let (device, particulars) = whose.unzip();
     sqlx::query(
-        "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der,
+                                  key_digest, token, shown)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(certificate.serial.to_string())
     .bind(device.map(DeviceId::as_str))
@@ -354,6 +354,9 @@ async fn insert_certificate(
     .bind(signed(certificate.validity.not_after().as_secs()))
     .bind(signed(now.as_secs()))
     .bind(certificate.chain.first().map(|der| der.to_vec()).unwrap_or_default())
+    .bind(particulars.map(|particulars| &particulars.key_digest[..]))
+    .bind(particulars.and_then(|particulars| particulars.token).map(|digest| &digest[..]))
+    .bind(particulars.map(|particulars| particulars.shown))
     .execute(&mut **transaction)
     .await?;
     Ok(())

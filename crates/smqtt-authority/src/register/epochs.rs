@@ -5,7 +5,7 @@ use std::time::Duration;
 use smqtt_format::{AuthorityState, Sealing};
 use smqtt_pki::UnixTime;
 use smqtt_policy::Epoch;
-use sqlx::Sqlite;
+use sqlx::Any;
 
 use super::{Write, signed, unsigned};
 use crate::Error;
@@ -46,7 +46,7 @@ type SettingRow = (Option<i64>, i64, i64, i64, Option<String>, i64);
 
 /// The settings.
 pub(crate) async fn settings<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Settings, Error> {
     let (every, overlap, revocation, grace, crl_out, crl_valid): SettingRow = sqlx::query_as(
         "SELECT epoch_every, overlap, revocation_overlap, renewal_grace, crl_out, crl_valid
@@ -72,8 +72,8 @@ pub(crate) async fn set_settings(
 ) -> Result<(), Error> {
     let seconds = |span: Duration| signed(span.as_secs());
     sqlx::query(
-        "UPDATE setting SET epoch_every = ?1, overlap = ?2, revocation_overlap = ?3, renewal_grace = ?4,
-                crl_out = ?5, crl_valid = ?6
+        "UPDATE setting SET epoch_every = $1, overlap = $2, revocation_overlap = $3, renewal_grace = $4,
+                crl_out = $5, crl_valid = $6
          WHERE one = 1",
     )
     .bind(settings.epoch_every.map(seconds))
@@ -89,13 +89,13 @@ pub(crate) async fn set_settings(
 
 /// The newest epochs, ascending, at most `limit`.
 pub(crate) async fn epochs<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     limit: u32,
 ) -> Result<Vec<EpochRecord>, Error> {
     let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(
-        "SELECT epoch, started, seal_from, cause FROM epoch ORDER BY epoch DESC LIMIT ?1",
+        "SELECT epoch, started, seal_from, cause FROM epoch ORDER BY epoch DESC LIMIT $1",
     )
-    .bind(limit)
+    .bind(i64::from(limit))
     .fetch_all(executor)
     .await?;
     let record = |(epoch, started, seal_from, cause)| EpochRecord {
@@ -118,7 +118,7 @@ pub(crate) async fn begin_epoch(
         sqlx::query_scalar("UPDATE state SET epoch = epoch + 1 WHERE one = 1 RETURNING epoch")
             .fetch_one(&mut **transaction)
             .await?;
-    sqlx::query("INSERT INTO epoch (epoch, started, seal_from, cause) VALUES (?1, ?2, ?3, ?4)")
+    sqlx::query("INSERT INTO epoch (epoch, started, seal_from, cause) VALUES ($1, $2, $3, $4)")
         .bind(next)
         .bind(signed(now.as_secs()))
         .bind(signed(seal_from))
@@ -130,7 +130,7 @@ pub(crate) async fn begin_epoch(
 
 /// Lets the schedule begin now: the first epoch of all does not say when it began.
 pub(crate) async fn start_schedule(transaction: &mut Write, now: UnixTime) -> Result<(), Error> {
-    sqlx::query("UPDATE epoch SET started = ?1 WHERE started = 0")
+    sqlx::query("UPDATE epoch SET started = $1 WHERE started = 0")
         .bind(signed(now.as_secs()))
         .execute(&mut **transaction)
         .await?;
@@ -139,7 +139,7 @@ pub(crate) async fn start_schedule(transaction: &mut Write, now: UnixTime) -> Re
 
 /// From when publishers seal for which epoch, as far as it still matters at `now`: what they seal for now, and what comes.
 pub(crate) async fn sealing<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     now: UnixTime,
 ) -> Result<Vec<Sealing>, Error> {
     let newest = epochs(executor, AuthorityState::MAX_SEALING as u32).await?;
@@ -150,16 +150,38 @@ pub(crate) async fn sealing<'e>(
             from: record.seal_from,
         })
         .collect();
+    Ok(still_matters(table, now))
+}
+
+fn still_matters(mut table: Vec<Sealing>, now: UnixTime) -> Vec<Sealing> {
     let current = smqtt_format::sealing_epoch(&table, now.as_secs()).unwrap_or(0);
-    Ok(table
-        .into_iter()
-        .filter(|sealing| sealing.epoch >= current)
-        .collect())
+    table.retain(|sealing| sealing.epoch >= current);
+    table
+}
+
+/// What a device is told beside its keys: the broker, and from when publishers seal for which epoch.
+pub(crate) async fn told<'e>(
+    executor: impl sqlx::Executor<'e, Database = Any>,
+    now: UnixTime,
+) -> Result<(Option<String>, Vec<Sealing>), Error> {
+    let rows: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
+        "SELECT epoch.epoch, epoch.seal_from, state.broker FROM epoch, state
+         ORDER BY epoch.epoch DESC LIMIT $1",
+    )
+    .bind(AuthorityState::MAX_SEALING as i64)
+    .fetch_all(executor)
+    .await?;
+    let broker = rows.first().and_then(|(_, _, broker)| broker.clone());
+    let table = rows.iter().rev().map(|(epoch, from, _)| Sealing {
+        epoch: unsigned(*epoch),
+        from: unsigned(*from),
+    });
+    Ok((broker, still_matters(table.collect(), now)))
 }
 
 /// The number of the newest revocation list, 0 if there is none.
 pub(crate) async fn crl_number<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<u64, Error> {
     let number: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(number), 0) FROM revocation_list")
         .fetch_one(executor)
@@ -177,7 +199,7 @@ pub(crate) struct StateRecord {
 
 /// The newest state, if one was made yet.
 pub(crate) async fn newest_state<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Option<StateRecord>, Error> {
     let row: Option<(i64, i64, i64, Vec<u8>)> = sqlx::query_as(
         "SELECT sequence, issued, next_update, signed FROM authority_state ORDER BY sequence DESC LIMIT 1",
@@ -201,7 +223,7 @@ pub(crate) async fn insert_state(
     bytes: &[u8],
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO authority_state (sequence, issued, next_update, signed) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO authority_state (sequence, issued, next_update, signed) VALUES ($1, $2, $3, $4)",
     )
     .bind(signed(state.sequence))
     .bind(signed(state.issued))
@@ -224,7 +246,7 @@ pub struct BrokerRecord {
 
 /// The brokers that get the state.
 pub(crate) async fn brokers<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Vec<BrokerRecord>, Error> {
     let rows: Vec<(String, i64)> =
         sqlx::query_as("SELECT url, published FROM broker ORDER BY position")
@@ -249,7 +271,7 @@ pub(crate) async fn set_brokers(transaction: &mut Write, urls: &[String]) -> Res
             .find(|broker| broker.url == *url)
             .map_or(0, |broker| broker.published);
         sqlx::query(
-            "INSERT INTO broker (url, position, published) VALUES (?1, ?2, ?3) ON CONFLICT (url) DO NOTHING",
+            "INSERT INTO broker (url, position, published) VALUES ($1, $2, $3) ON CONFLICT (url) DO NOTHING",
         )
         .bind(url)
         .bind(signed(position as u64))
@@ -262,11 +284,11 @@ pub(crate) async fn set_brokers(transaction: &mut Write, urls: &[String]) -> Res
 
 /// Notes that a broker has acknowledged a state.
 pub(crate) async fn note_published<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     url: &str,
     sequence: u64,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE broker SET published = MAX(published, ?2) WHERE url = ?1")
+    sqlx::query("UPDATE broker SET published = $2 WHERE url = $1 AND published < $2")
         .bind(url)
         .bind(signed(sequence))
         .execute(executor)
@@ -276,12 +298,12 @@ pub(crate) async fn note_published<'e>(
 
 /// How many enrolled devices, neither revoked nor suspended nor expired, hold a key of which epoch as their newest.
 pub(crate) async fn devices_by_epoch<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     now: UnixTime,
 ) -> Result<Vec<(u64, u64)>, Error> {
     let rows: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT key_epoch, COUNT(*) FROM device_overview
-         WHERE serial IS NOT NULL AND revoked IS NULL AND suspended IS NULL AND not_after >= ?1
+         WHERE serial IS NOT NULL AND revoked IS NULL AND suspended IS NULL AND not_after >= $1
            AND key_epoch IS NOT NULL
          GROUP BY key_epoch ORDER BY key_epoch",
     )

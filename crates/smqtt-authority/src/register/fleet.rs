@@ -2,7 +2,7 @@
 
 use smqtt_pki::{DeviceId, Serial, UnixTime};
 use smqtt_policy::Schema;
-use sqlx::Sqlite;
+use sqlx::Any;
 
 use super::{HOLD, Write, signed, unsigned};
 use crate::Error;
@@ -17,10 +17,10 @@ pub(crate) async fn insert_device(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "INSERT INTO device (name, attributes, created, own, profile) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO device (name, attributes, created, own, profile) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (name) DO UPDATE
-         SET attributes = ?2, created = ?3, own = ?4, profile = ?5, removed = NULL, suspended = NULL
-         WHERE removed IS NOT NULL",
+         SET attributes = $2, created = $3, own = $4, profile = $5, removed = NULL, suspended = NULL
+         WHERE device.removed IS NOT NULL",
     )
     .bind(name.as_str())
     .bind(&resolved.attributes)
@@ -39,7 +39,7 @@ pub(crate) async fn update_device(
     resolved: &Resolved,
     profile: Option<&str>,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE device SET attributes = ?2, own = ?3, profile = ?4 WHERE name = ?1")
+    sqlx::query("UPDATE device SET attributes = $2, own = $3, profile = $4 WHERE name = $1")
         .bind(name.as_str())
         .bind(&resolved.attributes)
         .bind(&resolved.own)
@@ -55,7 +55,7 @@ pub(crate) async fn set_suspended(
     name: &DeviceId,
     since: Option<UnixTime>,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE device SET suspended = ?2 WHERE name = ?1")
+    sqlx::query("UPDATE device SET suspended = $2 WHERE name = $1")
         .bind(name.as_str())
         .bind(since.map(|since| signed(since.as_secs())))
         .execute(&mut **transaction)
@@ -69,7 +69,7 @@ pub(crate) async fn remove_device(
     name: &DeviceId,
     now: UnixTime,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE device SET removed = ?2, suspended = NULL, profile = NULL WHERE name = ?1")
+    sqlx::query("UPDATE device SET removed = $2, suspended = NULL, profile = NULL WHERE name = $1")
         .bind(name.as_str())
         .bind(signed(now.as_secs()))
         .execute(&mut **transaction)
@@ -83,8 +83,8 @@ pub(crate) async fn release_certificates(
     name: &DeviceId,
 ) -> Result<Vec<Serial>, Error> {
     let serials: Vec<String> = sqlx::query_scalar(
-        "DELETE FROM revocation WHERE reason = ?2
-         AND serial IN (SELECT serial FROM certificate WHERE device = ?1)
+        "DELETE FROM revocation WHERE reason = $2
+         AND serial IN (SELECT serial FROM certificate WHERE device = $1)
          RETURNING serial",
     )
     .bind(name.as_str())
@@ -99,11 +99,11 @@ pub(crate) async fn release_certificates(
 
 /// A profile's attributes.
 pub(crate) async fn profile<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     name: &str,
 ) -> Result<Option<String>, Error> {
     Ok(
-        sqlx::query_scalar("SELECT attributes FROM profile WHERE name = ?1")
+        sqlx::query_scalar("SELECT attributes FROM profile WHERE name = $1")
             .bind(name)
             .fetch_optional(executor)
             .await?,
@@ -112,7 +112,7 @@ pub(crate) async fn profile<'e>(
 
 /// All profiles: name and attributes.
 pub(crate) async fn profiles<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Vec<(String, String)>, Error> {
     Ok(
         sqlx::query_as("SELECT name, attributes FROM profile ORDER BY name")
@@ -128,8 +128,8 @@ pub(crate) async fn put_profile(
     attributes: &str,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO profile (name, attributes) VALUES (?1, ?2)
-         ON CONFLICT (name) DO UPDATE SET attributes = ?2",
+        "INSERT INTO profile (name, attributes) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET attributes = $2",
     )
     .bind(name)
     .bind(attributes)
@@ -140,7 +140,7 @@ pub(crate) async fn put_profile(
 
 /// Removes a profile; whether there was one.
 pub(crate) async fn delete_profile(transaction: &mut Write, name: &str) -> Result<bool, Error> {
-    let done = sqlx::query("DELETE FROM profile WHERE name = ?1")
+    let done = sqlx::query("DELETE FROM profile WHERE name = $1")
         .bind(name)
         .execute(&mut **transaction)
         .await?;
@@ -153,7 +153,7 @@ pub(crate) async fn devices_of_profile(
     profile: &str,
 ) -> Result<Vec<(DeviceId, String)>, Error> {
     let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT name, own FROM device WHERE profile = ?1 AND removed IS NULL ORDER BY name",
+        "SELECT name, own FROM device WHERE profile = $1 AND removed IS NULL ORDER BY name",
     )
     .bind(profile)
     .fetch_all(&mut **transaction)
@@ -165,7 +165,7 @@ pub(crate) async fn devices_of_profile(
 
 /// The schema's version and text, if there is one.
 pub(crate) async fn schema_text<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Option<(u64, String)>, Error> {
     let row: Option<(i64, String)> =
         sqlx::query_as("SELECT version, text FROM attribute_schema ORDER BY version DESC LIMIT 1")
@@ -176,7 +176,7 @@ pub(crate) async fn schema_text<'e>(
 
 /// The schema, if there is one.
 pub(crate) async fn schema<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Option<Schema>, Error> {
     schema_text(executor)
         .await?
@@ -192,7 +192,7 @@ pub(crate) async fn insert_schema(
 ) -> Result<u64, Error> {
     let version: i64 = sqlx::query_scalar(
         "INSERT INTO attribute_schema (version, changed, text)
-         SELECT COALESCE(MAX(version), 0) + 1, ?1, ?2 FROM attribute_schema RETURNING version",
+         SELECT COALESCE(MAX(version), 0) + 1, $1, $2 FROM attribute_schema RETURNING version",
     )
     .bind(signed(now.as_secs()))
     .bind(text)

@@ -1,7 +1,9 @@
-//! The register: every query of the authority stands in this module, so that another database can take SQLite's place.
+//! The register: every query of the authority stands in this module, in the SQL that SQLite and PostgreSQL both know.
 
 mod admins;
 pub(crate) mod audit;
+mod copy;
+pub(crate) mod database;
 mod devices;
 mod epochs;
 mod fleet;
@@ -10,14 +12,13 @@ mod revocations;
 pub(crate) mod safety;
 mod tokens;
 
-use std::path::Path;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_policy::Epoch;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::Error;
 
@@ -31,7 +32,7 @@ pub use devices::{DeviceRecord, DeviceState};
 pub use epochs::{BrokerRecord, EpochRecord, Settings};
 pub(crate) use epochs::{
     begin_epoch, brokers, crl_number, devices_by_epoch, epochs, insert_state, newest_state,
-    note_published, sealing, set_brokers, set_settings, settings, start_schedule,
+    note_published, sealing, set_brokers, set_settings, settings, start_schedule, told,
 };
 pub(crate) use fleet::{
     delete_profile, devices_of_profile, insert_device, insert_schema, profile, profiles,
@@ -39,51 +40,52 @@ pub(crate) use fleet::{
     update_device,
 };
 pub(crate) use revocations::{
-    keep_list, newest_list, next_list_number, note_list_written, revocations, revoke_certificates,
+    ListRecord, keep_list, newest_list, next_list_number, note_list_written, revocations,
+    revoke_certificates,
 };
 pub(crate) use tokens::{TokenRecord, consume_token, find_token, insert_token, withdraw_tokens};
 
 /// A connection pool to the register.
 #[derive(Clone)]
 pub(crate) struct Register {
-    pool: SqlitePool,
+    pool: AnyPool,
+    kind: database::Kind,
+    /// Whose turn it is to write among the tasks of this process: they wait here, in their order, rather than at the database,
+    /// where SQLite has them look again after ever longer pauses.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A transaction that holds the register's write lock from its beginning. Dropped without commit, it has not happened.
-pub(crate) type Write = Transaction<'static, Sqlite>;
+pub(crate) struct Write {
+    transaction: Transaction<'static, Any>,
+    // Given back after the transaction has ended.
+    _turn: OwnedMutexGuard<()>,
+}
 
-/// How long one process waits for another's transaction. Transactions are short: no key is computed inside one.
-const BUSY: Duration = Duration::from_secs(15);
+impl Write {
+    /// Ends the transaction; what it did is on the disk when this returns.
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.transaction.commit().await
+    }
+}
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
+impl Deref for Write {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}
 
 impl Register {
-    /// Opens the register in an existing file and brings its tables up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .journal_mode(SqliteJournalMode::Wal)
-            // What was answered must survive a power failure.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY)
-            .foreign_keys(true);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(2 * BUSY)
-            .connect_with(options)
-            .await?;
-        MIGRATIONS.run(&pool).await?;
-        Ok(Self { pool })
-    }
-
-    /// Begins a transaction that may write. It waits for others here, at its beginning, and nowhere later.
-    pub(crate) async fn write(&self) -> Result<Write, Error> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
     /// The pool, for reading.
-    pub(crate) fn reader(&self) -> &SqlitePool {
+    pub(crate) fn reader(&self) -> &AnyPool {
         &self.pool
     }
 
@@ -92,9 +94,12 @@ impl Register {
         self.pool.close().await;
     }
 
-    /// Fails if the register does not answer.
+    /// Fails if the register does not answer soon.
     pub(crate) async fn check(&self) -> Result<(), Error> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        let asked = sqlx::query("SELECT 1").execute(&self.pool);
+        tokio::time::timeout(Duration::from_secs(5), asked)
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)??;
         Ok(())
     }
 
@@ -113,7 +118,7 @@ impl Register {
 
     /// Notes where devices reach the authority and the broker.
     pub(crate) async fn set_addresses(&self, addresses: &Addresses) -> Result<(), Error> {
-        sqlx::query("UPDATE state SET url = ?1, broker = ?2 WHERE one = 1")
+        sqlx::query("UPDATE state SET url = $1, broker = $2 WHERE one = 1")
             .bind(&addresses.url)
             .bind(&addresses.broker)
             .execute(&self.pool)
@@ -131,7 +136,7 @@ pub(crate) struct Addresses {
 
 /// The current epoch, in or outside of a transaction.
 pub(crate) async fn epoch<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Epoch, Error> {
     let epoch: i64 = sqlx::query_scalar("SELECT epoch FROM state WHERE one = 1")
         .fetch_one(executor)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use smqtt_pki::{DeviceId, Revocation, RevocationList, RevocationReason, Serial, UnixTime};
-use sqlx::Sqlite;
+use sqlx::Any;
 
 use super::{Write, signed, unsigned};
 use crate::Error;
@@ -22,11 +22,12 @@ pub(crate) async fn revoke_certificates(
         .as_secs();
     let serials: Vec<String> = sqlx::query_scalar(
         "INSERT INTO revocation (serial, revoked, reason)
-         SELECT serial, ?2, ?3 FROM certificate
-         WHERE device = ?1 AND not_after >= ?4
-           AND serial NOT IN (SELECT serial FROM revocation WHERE reason <> 'certificate-hold')
+         SELECT serial, $2, $3 FROM certificate
+         WHERE device = $1 AND not_after >= $4
+           AND NOT EXISTS (SELECT 1 FROM revocation AS before
+                           WHERE before.serial = certificate.serial AND before.reason <> 'certificate-hold')
          ORDER BY id
-         ON CONFLICT (serial) DO UPDATE SET revoked = ?2, reason = ?3
+         ON CONFLICT (serial) DO UPDATE SET revoked = $2, reason = $3
          RETURNING serial",
     )
     .bind(device.as_str())
@@ -50,7 +51,7 @@ pub(crate) async fn revocations(
     let rows: Vec<(String, i64, String)> = sqlx::query_as(
         "SELECT revocation.serial, revocation.revoked, revocation.reason
          FROM revocation JOIN certificate ON certificate.serial = revocation.serial
-         WHERE certificate.not_after >= ?1
+         WHERE certificate.not_after >= $1
          ORDER BY certificate.id",
     )
     .bind(signed(now.as_secs()))
@@ -87,7 +88,7 @@ pub(crate) async fn keep_list(
         .execute(&mut **transaction)
         .await?;
     sqlx::query(
-        "INSERT INTO revocation_list (number, issued, next_update, der) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO revocation_list (number, issued, next_update, der) VALUES ($1, $2, $3, $4)",
     )
     .bind(signed(number))
     .bind(signed(now.as_secs()))
@@ -113,7 +114,7 @@ type ListRow = (i64, i64, i64, Option<Vec<u8>>, i64);
 
 /// The newest list, if there is one.
 pub(crate) async fn newest_list<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
 ) -> Result<Option<ListRecord>, Error> {
     let row: Option<ListRow> = sqlx::query_as(
         "SELECT number, issued, next_update, der, (SELECT crl_written FROM setting WHERE one = 1)
@@ -134,10 +135,10 @@ pub(crate) async fn newest_list<'e>(
 
 /// Notes which list stands in the remembered file.
 pub(crate) async fn note_list_written<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     number: u64,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE setting SET crl_written = ?1 WHERE one = 1")
+    sqlx::query("UPDATE setting SET crl_written = $1 WHERE one = 1")
         .bind(signed(number))
         .execute(executor)
         .await?;

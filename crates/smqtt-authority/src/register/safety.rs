@@ -1,7 +1,5 @@
 //! Queries of backups and audit checkpoints.
 
-use std::path::Path;
-
 use smqtt_pki::UnixTime;
 
 use super::{Register, Write, signed, unsigned};
@@ -10,30 +8,9 @@ use crate::{Checkpoint, Error, Share};
 type Row = (i64, i64, Vec<u8>, Vec<u8>);
 
 impl Register {
-    /// Copies the register into an empty file, as it is at one moment, while others write.
-    pub(crate) async fn snapshot(&self, path: &Path) -> Result<(), Error> {
-        let path = path.to_str().ok_or_else(|| Error::Backup {
-            path: path.into(),
-            reason: "the path is not UTF-8 text".into(),
-        })?;
-        sqlx::query("VACUUM INTO ?1")
-            .bind(path)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// What SQLite finds wrong with the file; `None` if nothing.
-    pub(crate) async fn integrity(&self) -> Result<Option<String>, Error> {
-        let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok((found != "ok").then_some(found))
-    }
-
     /// Whether shares of this backup key were ever made.
     pub(crate) async fn has_shares_of(&self, key_id: &str) -> Result<bool, Error> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM backup_shares WHERE key_id = ?1")
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM backup_shares WHERE key_id = $1")
             .bind(key_id)
             .fetch_one(&self.pool)
             .await?;
@@ -71,7 +48,8 @@ pub(crate) async fn keep_checkpoint(
     checkpoint: &Checkpoint,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT OR REPLACE INTO audit_checkpoint (sequence, time, chain, signature) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO audit_checkpoint (sequence, time, chain, signature) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (sequence) DO UPDATE SET time = $2, chain = $3, signature = $4",
     )
     .bind(signed(checkpoint.sequence))
     .bind(signed(checkpoint.time))
@@ -90,7 +68,7 @@ pub(crate) async fn note_shares(
     now: UnixTime,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO backup_shares (share_set, key_id, threshold, shares, made) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO backup_shares (share_set, key_id, threshold, shares, made) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(share.set())
     .bind(key_id)

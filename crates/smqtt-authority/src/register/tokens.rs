@@ -1,7 +1,8 @@
 //! Enrolment tokens, by their SHA-256.
 
 use smqtt_pki::{DeviceId, UnixTime};
-use sqlx::Sqlite;
+use smqtt_policy::Epoch;
+use sqlx::Any;
 
 use super::{Write, signed, unsigned};
 use crate::Error;
@@ -15,28 +16,33 @@ pub(crate) struct TokenRecord {
     pub(crate) used: bool,
     /// Whether the device is suspended.
     pub(crate) suspended: bool,
+    /// The current epoch.
+    pub(crate) epoch: Epoch,
 }
+
+type Row = (String, String, i64, Option<i64>, Option<i64>, i64);
 
 /// Finds a token by its digest. The database compares digests only: what its time tells of the token is nothing.
 pub(crate) async fn find_token<'e>(
-    executor: impl sqlx::Executor<'e, Database = Sqlite>,
+    executor: impl sqlx::Executor<'e, Database = Any>,
     digest: &[u8; 32],
 ) -> Result<Option<TokenRecord>, Error> {
-    let row: Option<(String, String, i64, Option<i64>, bool)> = sqlx::query_as(
-        "SELECT device.name, device.attributes, token.expires, token.used, device.suspended IS NOT NULL
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT device.name, device.attributes, token.expires, token.used, device.suspended, (SELECT epoch FROM state)
          FROM token JOIN device ON device.name = token.device
-         WHERE token.digest = ?1 AND device.removed IS NULL",
+         WHERE token.digest = $1 AND device.removed IS NULL",
     )
     .bind(&digest[..])
     .fetch_optional(executor)
     .await?;
-    row.map(|(device, attributes, expires, used, suspended)| {
+    row.map(|(device, attributes, expires, used, suspended, epoch)| {
         Ok(TokenRecord {
             device: device.parse()?,
             attributes,
             expires: UnixTime::since_unix_epoch(std::time::Duration::from_secs(unsigned(expires))),
             used: used.is_some(),
-            suspended,
+            suspended: suspended.is_some(),
+            epoch: Epoch::new(unsigned(epoch)),
         })
     })
     .transpose()
@@ -52,7 +58,7 @@ pub(crate) async fn insert_token(
     expires: UnixTime,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO token (digest, device, created, expires, uses_left) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO token (digest, device, created, expires, uses_left) VALUES ($1, $2, $3, $4, $5)",
     )
         .bind(&digest[..])
         .bind(device.as_str())
@@ -69,7 +75,7 @@ pub(crate) async fn withdraw_tokens(
     transaction: &mut Write,
     device: &DeviceId,
 ) -> Result<(), Error> {
-    sqlx::query("DELETE FROM token WHERE device = ?1 AND used IS NULL")
+    sqlx::query("DELETE FROM token WHERE device = $1 AND used IS NULL")
         .bind(device.as_str())
         .execute(&mut **transaction)
         .await?;
@@ -84,8 +90,8 @@ pub(crate) async fn consume_token(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "UPDATE token SET uses_left = uses_left - 1, used = CASE uses_left WHEN 1 THEN ?3 END
-         WHERE digest = ?1 AND device = ?2 AND used IS NULL AND uses_left > 0 AND expires >= ?3",
+        "UPDATE token SET uses_left = uses_left - 1, used = CASE uses_left WHEN 1 THEN $3 END
+         WHERE digest = $1 AND device = $2 AND used IS NULL AND uses_left > 0 AND expires >= $3",
     )
     .bind(&digest[..])
     .bind(device.as_str())

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses its part
 
 pub(crate) mod administrator;
+pub(crate) mod postgres;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,19 +22,36 @@ use smqtt_pki::{
     UnixTime, Validity,
 };
 
-/// An authority, just made.
+/// An authority, just made: on PostgreSQL for who stands in a module `with_postgres`.
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) server: Option<postgres::Server>,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let site = Self {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let site = Self::nowhere();
         site.ok(&["init"]);
         site
     }
+
+    /// Where an authority could be made.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            server: Self::ON_POSTGRES.then(postgres::Server::start),
+        }
+    }
+
+    pub(crate) const ON_POSTGRES: bool = {
+        // `postgres::with_postgres::FILE::site`, or `FILE::site`.
+        let (path, prefix) = (module_path!().as_bytes(), b"postgres::with_postgres::");
+        let mut at = 0;
+        while at < prefix.len() && at < path.len() && path[at] == prefix[at] {
+            at += 1;
+        }
+        at == prefix.len()
+    };
 
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("authority")
@@ -43,6 +61,9 @@ impl Site {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = program();
         command.args(args).arg("--dir").arg(self.path());
+        if let Some(server) = &self.server {
+            command.env("SMQTT_DATABASE", server.url());
+        }
         command
     }
 
@@ -91,21 +112,53 @@ impl Site {
     /// The first column of what the register answers.
     pub(crate) fn rows(&self, sql: &'static str) -> Vec<String> {
         use sqlx::Row;
+        let text = |row: &sqlx::any::AnyRow| {
+            row.try_get::<String, _>(0)
+                .or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()))
+                .unwrap()
+        };
         self.with_register(async |pool| {
             let rows = sqlx::query(sql).fetch_all(pool).await.unwrap();
-            rows.iter().map(|row| row.get_unchecked(0)).collect()
+            rows.iter().map(text).collect()
         })
     }
 
-    fn with_register<T>(&self, act: impl AsyncFnOnce(&sqlx::SqlitePool) -> T) -> T {
+    /// Changes the register behind the program's back.
+    pub(crate) fn execute(&self, sql: &'static str) -> Result<(), sqlx::Error> {
+        self.with_register(async |pool| sqlx::query(sql).execute(pool).await.map(|_| ()))
+    }
+
+    /// Takes away what keeps the audit log from being changed.
+    pub(crate) fn drop_guards(&self) {
+        let guards: &[&str] = match Self::ON_POSTGRES {
+            true => &["DROP TRIGGER audit_is_never_changed ON audit"],
+            false => &[
+                "DROP TRIGGER audit_is_never_changed",
+                "DROP TRIGGER audit_is_never_deleted",
+            ],
+        };
+        for guard in guards {
+            self.execute(guard).unwrap();
+        }
+    }
+
+    /// The register, for who changes it.
+    pub(crate) async fn register(&self) -> sqlx::AnyPool {
+        sqlx::any::install_default_drivers();
+        let url = match &self.server {
+            Some(server) => server.url(),
+            None => format!("sqlite://{}/register.sqlite", self.path().display()),
+        };
+        sqlx::AnyPool::connect(&url).await.unwrap()
+    }
+
+    fn with_register<T>(&self, act: impl AsyncFnOnce(&sqlx::AnyPool) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let path = self.path().join("register.sqlite");
         runtime.block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            let pool = self.register().await;
             let done = act(&pool).await;
             pool.close().await;
             done
@@ -129,13 +182,14 @@ impl Site {
         self.with_register(async |pool| {
             sqlx::query(
                 "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der)
-                 VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?4, x'00')",
+                 VALUES ($1, $2, $2, $3, $4, $5, $4, $6)",
             )
             .bind(&serial)
             .bind(device.as_str())
             .bind(&fingerprint)
             .bind(i64::try_from(root).unwrap())
             .bind(i64::try_from(now - 60).unwrap())
+            .bind(&[0][..])
             .execute(pool)
             .await
             .unwrap();
@@ -174,7 +228,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    fn start(mut command: Command, fingerprint: Fingerprint) -> Self {
+    pub(crate) fn start(mut command: Command, fingerprint: Fingerprint) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -283,18 +337,7 @@ impl Service {
     pub(crate) fn try_enrol(&self, token: &str, csr: &str) -> io::Result<Reply> {
         let body = serde_json::json!({ "token": token, "csr": csr }).to_string();
         let config = pinned_client_config(self.fingerprint, &[]).map_err(io::Error::other)?;
-        let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
-        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(tls, TcpStream::connect(self.address)?);
-        write!(
-            stream,
-            "POST /v1/enrol HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        stream.flush()?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        Ok(Reply::read(&mut bytes.as_slice()))
+        post(self.address, config, "/v1/enrol", &body)
     }
 
     /// Sends a request to a service that may vanish meanwhile.
@@ -304,18 +347,7 @@ impl Service {
         path: &str,
         body: &str,
     ) -> io::Result<Reply> {
-        let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
-        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(tls, TcpStream::connect(self.address)?);
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        stream.flush()?;
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        Ok(Reply::read(&mut bytes.as_slice()))
+        post(self.address, config, path, body)
     }
 
     /// Sends an enrolment.
@@ -323,6 +355,30 @@ impl Service {
         let body = serde_json::json!({ "token": token, "csr": csr }).to_string();
         self.post("/v1/enrol", body.as_bytes())
     }
+}
+
+/// Sends a request to whatever answers there; an answer that does not arrive whole is an error.
+pub(crate) fn post(
+    address: SocketAddr,
+    config: ClientConfig,
+    path: &str,
+    body: &str,
+) -> io::Result<Reply> {
+    let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
+    let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(tls, TcpStream::connect(address)?);
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    stream.flush()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Reply::read(&mut bytes.as_slice()))
 }
 
 impl Drop for Service {

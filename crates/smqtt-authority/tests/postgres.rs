@@ -1,0 +1,4 @@
+//! The same tests on PostgreSQL. What is in a module named `with_postgres` makes its authorities on a server of its own.
+#![allow(clippy::unwrap_used)] // a panic is a failed test
+
+mod with_postgres;
