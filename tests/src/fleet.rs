@@ -230,6 +230,17 @@ impl Fleet {
     }
 }
 
+/// Starts this project's broker without TLS, for whoever comes: to be put behind something.
+#[must_use]
+pub fn plain_broker(authority: &Authority) -> Service {
+    let mut command = program("smqtt-broker");
+    command
+        .args(["--listen", "mqtt://127.0.0.1:0", "--allow-anonymous"])
+        .arg("--data-dir")
+        .arg(authority.root().join("broker-data"));
+    Service::start(&mut command, "mqtt://")
+}
+
 /// Starts this project's broker over TLS with client certificates of `authority`.
 #[must_use]
 pub fn broker(authority: &Authority) -> Service {

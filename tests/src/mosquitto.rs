@@ -71,6 +71,27 @@ pub fn broker(authority: &Authority) -> Service {
 #[must_use]
 pub fn broker_with(authority: &Authority, lines: &str) -> Service {
     let tls = authority.issue_server("mosquitto");
+    let text = format!(
+        "cafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
+         use_identity_as_username true\nallow_anonymous false\n{lines}",
+        ca = tls.join("ca.crt").display(),
+        crt = tls.join("server.crt").display(),
+        key = tls.join("server.key").display(),
+    );
+    start(authority, "mqtts", &text)
+}
+
+/// Stock mosquitto without TLS, for whoever comes: to be put behind something.
+///
+/// # Panics
+/// If it does not come up.
+#[must_use]
+pub fn plain_broker(authority: &Authority) -> Service {
+    start(authority, "mqtt", "allow_anonymous true\n")
+}
+
+/// A mosquitto with one listener, which `lines` configure.
+fn start(authority: &Authority, scheme: &str, lines: &str) -> Service {
     // It cannot tell which port the system gave it: take a free one and try again if somebody was faster.
     for _ in 0..10 {
         let port = TcpListener::bind("127.0.0.1:0")
@@ -79,18 +100,13 @@ pub fn broker_with(authority: &Authority, lines: &str) -> Service {
             .port();
         let config = authority.root().join("mosquitto.conf");
         let text = format!(
-            "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {crt}\nkeyfile {key}\nrequire_certificate true\n\
-             use_identity_as_username true\nallow_anonymous false\npersistence false\nlog_dest stderr\n\
-             max_queued_messages 0\n{user}{lines}",
-            ca = tls.join("ca.crt").display(),
-            crt = tls.join("server.crt").display(),
-            key = tls.join("server.key").display(),
+            "listener {port} 127.0.0.1\npersistence false\nlog_dest stderr\nmax_queued_messages 0\n{user}{lines}",
             user = if cfg!(unix) { "user root\n" } else { "" },
         );
         std::fs::write(&config, text).expect("the configuration can be written");
         let mut running = Running::start(command("mosquitto").arg("-c").arg(&config));
         if crate::programs::wait_for_port(port, &mut running) {
-            return Service::adopt(running, format!("mqtts://127.0.0.1:{port}"));
+            return Service::adopt(running, format!("{scheme}://127.0.0.1:{port}"));
         }
     }
     panic!("mosquitto did not come up")

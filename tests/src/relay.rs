@@ -2,7 +2,8 @@
 //!
 //! Devices connect to the relay over TLS as to a broker; it holds a genuine server certificate of their authority, as
 //! whoever took the broker would. It speaks plain MQTT to the broker behind it, sees every packet, and does
-//! to the messages towards subscribers what the test wants.
+//! to the messages towards subscribers what the test wants: the broker gets its acknowledgements from the relay, the
+//! subscriber gets packet identifiers of the relay's, as many at a time as its receive maximum allows.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,17 +14,21 @@ use bytes::BytesMut;
 use smqtt_pki::tls::{ClientAuth, server_config};
 use smqtt_pki::{IdentityKey, TrustAnchor, certificates_from_pem};
 
-use smqtt_proto::packet::Publish;
-use smqtt_proto::{Decoder, Packet, ProtocolVersion, QoS, encode};
+use smqtt_proto::packet::{Ack, Publish};
+use smqtt_proto::{Decoder, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, encode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use crate::fleet::Authority;
 
 /// The largest packet that passes, in bytes.
 const MAX_PACKET: u32 = 1 << 20;
+
+/// Messages of QoS 1 that a subscriber may leave unacknowledged: what `smqtt sub` allows, and any other may.
+const WINDOW: usize = 1_024;
 
 /// What the operator does to a message on its way to a subscriber: the messages that go on in its place.
 pub type Deed = Box<dyn FnMut(Publish) -> Vec<Publish> + Send>;
@@ -131,35 +136,46 @@ async fn serve(
             let _ = broker.set_nodelay(true);
             let (device_in, device_out) = tokio::io::split(device);
             let (broker_in, broker_out) = broker.into_split();
-            let version = Arc::new(Mutex::new(None));
+            let between = Arc::new(Between {
+                version: Mutex::new(None),
+                broker: tokio::sync::Mutex::new(broker_out),
+                window: Semaphore::new(WINDOW),
+            });
             tokio::select! {
-                () = upwards(device_in, broker_out, Arc::clone(&version)) => {}
-                () = downwards(broker_in, device_out, version, deed) => {}
+                () = upwards(device_in, Arc::clone(&between)) => {}
+                () = downwards(broker_in, device_out, between, deed) => {}
             }
         });
     }
 }
 
-/// From device to broker: as it is; the CONNECT tells the version for the other direction.
-async fn upwards(
-    mut device: impl AsyncRead + Unpin,
-    mut broker: impl AsyncWrite + Unpin,
-    version: Arc<Mutex<Option<ProtocolVersion>>>,
-) {
+/// What the two directions of a connection share.
+struct Between {
+    version: Mutex<Option<ProtocolVersion>>,
+    broker: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// Messages that the device may get before it has acknowledged others.
+    window: Semaphore,
+}
+
+/// From device to broker: as it is, but for the acknowledgements of what the relay has sent. The CONNECT tells the version for
+/// the other direction.
+async fn upwards(mut device: impl AsyncRead + Unpin, between: Arc<Between>) {
     let mut decoder = Decoder::for_server(MAX_PACKET);
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     while matches!(device.read_buf(&mut input).await, Ok(read) if read > 0) {
         loop {
             match decoder.decode(&mut input) {
+                Ok(Some(Packet::PubAck(_))) => between.window.add_permits(1),
                 Ok(Some(packet)) => {
                     let known = decoder.version().expect("a CONNECT came first");
-                    *version.lock().expect("no relay task panics") = Some(known);
+                    *between.version.lock().expect("no relay task panics") = Some(known);
                     encode(&packet, known, &mut output).expect("what was decoded can be encoded");
                 }
                 Ok(None) => break,
                 Err(error) => panic!("a device sent what is no MQTT: {error}"),
             }
         }
+        let mut broker = between.broker.lock().await;
         if broker.write_all_buf(&mut output).await.is_err() {
             break;
         }
@@ -170,54 +186,70 @@ async fn upwards(
 async fn downwards(
     mut broker: impl AsyncRead + Unpin,
     mut device: impl AsyncWrite + Unpin,
-    version: Arc<Mutex<Option<ProtocolVersion>>>,
+    between: Arc<Between>,
     deed: Arc<Mutex<Deed>>,
 ) {
     let mut decoder = None;
     let mut aliases = HashMap::new();
-    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    let mut sent = 0u16;
+    let (mut input, mut output, mut answers) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
     while matches!(broker.read_buf(&mut input).await, Ok(read) if read > 0) {
-        let known = version
+        let known = between
+            .version
             .lock()
             .expect("no relay task panics")
             .expect("a broker answers a CONNECT");
         let decoder = decoder.get_or_insert_with(|| Decoder::new(known, MAX_PACKET));
         while let Ok(Some(packet)) = decoder.decode(&mut input) {
-            let mut send =
-                |packet: &Packet| encode(packet, known, &mut output).expect("a packet encodes");
-            match packet {
-                Packet::Publish(mut publish) => {
-                    // A deed sees every topic in full: an alias would bind what it moves.
-                    if let Some(alias) = publish.properties.topic_alias.take() {
-                        if publish.topic.is_aliased() {
-                            publish.topic = aliases
-                                .get(&alias)
-                                .cloned()
-                                .expect("a broker binds before it uses");
-                        } else {
-                            aliases.insert(alias, publish.topic.clone());
-                        }
-                    }
-                    for publish in (deed.lock().expect("a deed does not panic"))(publish) {
-                        send(&Packet::Publish(publish));
-                    }
+            let Packet::Publish(mut publish) = packet else {
+                encode(&packet, known, &mut output).expect("a packet encodes");
+                continue;
+            };
+            // A deed sees every topic in full: an alias would bind what it moves.
+            if let Some(alias) = publish.properties.topic_alias.take() {
+                if publish.topic.is_aliased() {
+                    publish.topic = aliases
+                        .get(&alias)
+                        .cloned()
+                        .expect("a broker binds before it uses");
+                } else {
+                    aliases.insert(alias, publish.topic.clone());
                 }
-                other => send(&other),
+            }
+            if let Some(id) = publish.packet_id.take() {
+                assert_eq!(
+                    publish.qos,
+                    QoS::AtLeastOnce,
+                    "QoS 2 does not pass this relay"
+                );
+                let answer = Packet::PubAck(Ack::new(id, ReasonCode::Success));
+                encode(&answer, known, &mut answers).expect("a packet encodes");
+            }
+            publish.dup = false;
+            let done = (deed.lock().expect("a deed does not panic"))(publish);
+            for mut publish in done {
+                if publish.qos == QoS::AtLeastOnce {
+                    if between.window.available_permits() == 0
+                        && device.write_all_buf(&mut output).await.is_err()
+                    {
+                        return;
+                    }
+                    let permit = between.window.acquire().await;
+                    permit.expect("the window is never closed").forget();
+                    sent = sent.checked_add(1).unwrap_or(1);
+                    publish.packet_id = PacketId::new(sent);
+                }
+                encode(&Packet::Publish(publish), known, &mut output).expect("a packet encodes");
+            }
+        }
+        {
+            let mut broker = between.broker.lock().await;
+            if broker.write_all_buf(&mut answers).await.is_err() {
+                break;
             }
         }
         if device.write_all_buf(&mut output).await.is_err() {
             break;
         }
-    }
-}
-
-/// A further copy of a message: QoS 0, since its packet identifier belongs to the first.
-#[must_use]
-pub fn copy(publish: &Publish) -> Publish {
-    Publish {
-        qos: QoS::AtMostOnce,
-        packet_id: None,
-        dup: false,
-        ..publish.clone()
     }
 }

@@ -10,9 +10,9 @@ use smqtt_format::{
 use smqtt_pki::Identity;
 use smqtt_proto::TopicName;
 use smqtt_proto::packet::Publish;
-use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
-use smqtt_tests::programs::{program, run_with_input};
-use smqtt_tests::relay::{Deed, Relay, copy};
+use smqtt_tests::fleet::{Authority, Fleet, plain_broker, publish, subscribe};
+use smqtt_tests::programs::run_with_input;
+use smqtt_tests::relay::{Deed, Relay};
 
 const TOPIC: &str = "house/kitchen/temperature";
 const POLICY: &str = "role = reader";
@@ -30,16 +30,7 @@ struct Scene {
 impl Scene {
     fn set(deed: impl FnOnce(&Path) -> Deed) -> Self {
         let authority = Authority::init();
-        let mut plain = program("smqtt-broker");
-        plain
-            .args([
-                "--listen",
-                "mqtt://127.0.0.1:0",
-                "--allow-anonymous",
-                "--data-dir",
-            ])
-            .arg(authority.root().join("broker-data"));
-        let plain = Service::start(&mut plain, "mqtt://");
+        let plain = plain_broker(&authority);
         let fleet = Fleet::with_broker(authority, plain);
         let sensor = fleet.enrol("sensor", "role = sensor");
         let reader = fleet.enrol("reader", "role = reader");
@@ -150,7 +141,7 @@ fn a_message_moved_to_another_topic_is_refused_as_moved() {
             if !is_message(&publish) {
                 return vec![publish];
             }
-            let mut moved = copy(&publish);
+            let mut moved = publish.clone();
             moved.topic = TopicName::new("house/cellar/temperature").expect("a topic");
             vec![moved, publish]
         })
@@ -171,7 +162,7 @@ fn a_message_delivered_again_is_refused_as_a_replay() {
     let scene = Scene::set(|_| {
         Box::new(|publish| {
             if is_message(&publish) {
-                vec![copy(&publish), copy(&publish), publish]
+                vec![publish.clone(), publish.clone(), publish]
             } else {
                 vec![publish]
             }
@@ -193,7 +184,7 @@ fn a_message_with_one_flipped_bit_is_refused_as_altered() {
             *bytes.last_mut().expect("a sealed message is not empty") ^= 0x10;
             let flipped = Publish {
                 payload: Bytes::from(bytes),
-                ..copy(&publish)
+                ..publish.clone()
             };
             vec![flipped, publish]
         })
@@ -318,7 +309,7 @@ fn plaintext_that_the_operator_slips_in_is_refused_as_plaintext() {
             }
             let slipped = Publish {
                 payload: Bytes::from_static(b"99.9"),
-                ..copy(&publish)
+                ..publish.clone()
             };
             assert!(Envelope::parse(&slipped.payload).is_err());
             vec![slipped, publish]

@@ -16,6 +16,8 @@ pub(super) struct Account {
     /// Key frames, by the reason's code. Their messages are counted in `refused` as they come.
     keys_refused: BTreeMap<&'static str, u64>,
     missing: u64,
+    /// Messages read that came behind a higher number; most had been counted as missing.
+    late: u64,
     reconnects: u64,
 }
 
@@ -25,6 +27,7 @@ impl Account {
             Event::Message(message) => {
                 self.read += 1;
                 self.bytes += message.payload.len() as u64;
+                self.late += u64::from(message.late);
             }
             Event::Envelope(EnvelopeEvent::Refused { reason, .. }) => {
                 *self.refused.entry(reason.code()).or_default() += 1;
@@ -51,7 +54,7 @@ impl Account {
     }
 }
 
-/// `12 read; refused: not-authorised 3, replay 1; 2 missing`
+/// `12 read; refused: not-authorised 3, replay 1; 2 missing; 1 late`
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} read", self.read)?;
@@ -61,6 +64,9 @@ impl fmt::Display for Account {
         }
         if self.missing > 0 {
             write!(f, "; {} missing", self.missing)?;
+        }
+        if self.late > 0 {
+            write!(f, "; {} late", self.late)?;
         }
         match self.reconnects {
             0 => {}
@@ -83,10 +89,11 @@ mod tests {
         account.refused.insert("replay", 1);
         account.refused.insert("not-authorised", 3);
         account.missing = 2;
+        account.late = 1;
         account.reconnects = 1;
         assert_eq!(
             account.to_string(),
-            "12 read; refused: not-authorised 3, replay 1; 2 missing; 1 reconnect"
+            "12 read; refused: not-authorised 3, replay 1; 2 missing; 1 late; 1 reconnect"
         );
     }
 }
