@@ -5,12 +5,14 @@
 //! - [`programs`]: find the built programs, start them, wait for what they say, stop them by process id;
 //! - [`fleet`]: an authority, a broker and enrolled devices in a directory that vanishes;
 //! - [`mosquitto`]: the stock broker and its clients;
+//! - [`gate`]: a way to a broker that can be shut;
 //! - [`relay`]: a hostile broker operator between a broker and its clients.
 //!
 //! Every service listens on a port of 127.0.0.1 that the system chose, and is stopped when its handle is dropped.
 #![forbid(unsafe_code)]
 
 pub mod fleet;
+pub mod gate;
 pub mod gateway;
 pub mod mosquitto;
 pub mod programs;

@@ -273,6 +273,12 @@ impl Running {
         self.stdout.wait_until(Instant::now() + PATIENCE, found)
     }
 
+    /// What it has printed on standard output so far.
+    #[must_use]
+    pub fn stdout_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.lock().bytes).into_owned()
+    }
+
     /// What it has printed on standard error so far.
     #[must_use]
     pub fn stderr_so_far(&self) -> String {

@@ -9,11 +9,14 @@ use smqtt_client::{
     Client, Event, Listener, Policy, Publication, Publisher, QoS, Subscriber, publishable,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::connection::Connection;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::{console, json, policy};
+use crate::options::PolicyOption;
+use crate::{console, json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,9 +27,12 @@ Plaintext and sealed messages go by turns, round by round, from one connection o
 through the broker to another. The figures are of complete messages at the reader, each the median
 of the rounds. Publisher and reader share this machine, and perhaps the broker does: the ratio
 compares like with like, the rates are not those of a machine that does one thing.
+At most 1,000 messages are on the way at a time, so that no broker has to drop any.
 The policy must be one that this device satisfies. What is published is random.
 Exit codes: smqtt --help";
 
+/// Messages that may be on the way: fewer than a stock Mosquitto queues for a reader before it drops.
+const AHEAD: usize = 1_000;
 /// Time that one round may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -37,15 +43,8 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "TOPIC")]
     topic: String,
 
-    /// The policy to seal under; this device has to satisfy it
-    #[arg(
-        short,
-        long,
-        value_name = "POLICY",
-        env = "SMQTT_POLICY",
-        hide_env_values = true
-    )]
-    policy: String,
+    #[command(flatten)]
+    policy: PolicyOption,
 
     /// Payload sizes in bytes
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_values_t = [64u32, 1024], value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
@@ -98,7 +97,7 @@ struct Measured {
 }
 
 pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
-    let policy = policy::parse(&options.policy)?;
+    let policy = options.policy.parse()?;
     let topic = publishable(&options.topic)?.to_string();
     let (identity, connect) = options.connection.options()?;
     let held = smqtt_client::attributes(&identity)?.without_epoch();
@@ -230,8 +229,10 @@ impl Load {
     ) -> Result<f64, Failure> {
         let publisher = sender.plaintext_publisher();
         let started = Instant::now();
+        let room = Semaphore::new(AHEAD);
         let publish = async {
             for _ in 0..self.count {
+                enter(&room).await;
                 publisher.publish(topic, &self.payload, self.qos).await?;
             }
             Ok::<_, Failure>(())
@@ -239,6 +240,7 @@ impl Load {
         let read = async {
             for _ in 0..self.count {
                 listener.next().await.map_err(|loss| ended(&loss))?;
+                room.add_permits(1);
             }
             Ok::<_, Failure>(())
         };
@@ -253,8 +255,10 @@ impl Load {
         subscriber: &mut Subscriber,
     ) -> Result<f64, Failure> {
         let started = Instant::now();
+        let room = Semaphore::new(AHEAD);
         let publish = async {
             for _ in 0..self.count {
+                enter(&room).await;
                 let publication = Publication::new(topic, &self.payload).qos(self.qos);
                 publisher.send(publication).await?;
             }
@@ -264,7 +268,10 @@ impl Load {
             let mut left = self.count;
             while left > 0 {
                 match subscriber.next().await {
-                    Event::Message(_) => left -= 1,
+                    Event::Message(_) => {
+                        left -= 1;
+                        room.add_permits(1);
+                    }
                     Event::Ended(loss) => return Err(ended(&loss)),
                     // Another publisher's message at this topic.
                     _ => {}
@@ -278,6 +285,13 @@ impl Load {
 
     fn rate(&self, started: Instant) -> f64 {
         f64::from(self.count) / started.elapsed().as_secs_f64()
+    }
+}
+
+/// Waits until fewer than [`AHEAD`] messages are on the way.
+async fn enter(room: &Semaphore) {
+    if let Ok(permit) = room.acquire().await {
+        permit.forget();
     }
 }
 

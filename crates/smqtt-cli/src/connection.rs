@@ -1,12 +1,12 @@
 //! The options that `pub` and `sub` share: who I am and where the broker is.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use smqtt_client::{BrokerAddress, Identity, ProtocolVersion, Timeouts};
 
 use crate::failure::Failure;
+use crate::options::IdentityOption;
 
 /// Which MQTT to speak.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -21,15 +21,8 @@ pub(crate) enum Mqtt {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// The identity directory that `smqtt enroll` wrote
-    #[arg(
-        short,
-        long,
-        value_name = "DIR",
-        env = "SMQTT_IDENTITY",
-        hide_env_values = true
-    )]
-    identity: PathBuf,
+    #[command(flatten)]
+    identity: IdentityOption,
 
     // Not as a doc comment: rustdoc would take [:PORT] for a link.
     #[arg(
@@ -98,7 +91,7 @@ impl Connection {
     pub(crate) fn options(
         &self,
     ) -> Result<(std::sync::Arc<Identity>, smqtt_client::Options), Failure> {
-        let identity = std::sync::Arc::new(Identity::load(&self.identity)?);
+        let identity = std::sync::Arc::new(self.identity.load()?);
         let limit = self.timeout();
         let mut options = smqtt_client::Options::new(std::sync::Arc::clone(&identity))?
             .protocol(match self.mqtt {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde::Serialize;
-use smqtt_client::{Client, Error, Identity, Policy, QoS, authority_presence};
+use smqtt_client::{Client, Error, Identity, MayPublish, Policy, QoS, authority_presence};
 use smqtt_pki::{RevocationList, UnixTime};
 
 use crate::connection::Connection;
@@ -22,13 +22,22 @@ Examples:
   # also: may this device subscribe there, and could it read what is sealed so?
   smqtt doctor -i keys/anna -t 'plant/#' -p 'role = technician'
 
-Nothing is published. Ends with exit code 0 if nothing failed, else with that of the first failure.
+  # also: may it publish there?
+  smqtt doctor -i keys/anna --publish plant/7/temperature
+
+Nothing is published unless --publish asks for it: a broker tells by its answer only whether it would
+take a message. What is sent has the form of a sealed message with nothing in it; a reader that is
+there refuses it as of an unknown key.
+
+Ends with exit code 0 if nothing failed, else with that of the first failure.
 Exit codes: smqtt --help";
 
 /// A clock that is off by more than this makes readers refuse key frames, in seconds.
 const CLOCK_SKEW: u64 = 300;
 /// What remains of a certificate when a warning is due, in seconds.
 const SOON: u64 = 7 * 86_400;
+/// How long the authority's state, which a broker retains, may take to come.
+const STATE: Duration = Duration::from_secs(3);
 /// The longest revocation list that is read, in bytes.
 const MAX_CRL: u64 = 64 * 1024 * 1024;
 
@@ -39,7 +48,11 @@ pub(crate) struct Options {
     #[arg(short, long = "topic", value_name = "FILTER")]
     topics: Vec<String>,
 
-    /// A policy that this device should satisfy
+    /// A topic to which this device should be able to publish; may be given several times
+    #[arg(long, value_name = "TOPIC")]
+    publish: Vec<String>,
+
+    /// A policy that this device should satisfy, such as 'role = doctor and dept = icu'
     #[arg(
         short,
         long,
@@ -145,6 +158,9 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     for filter in &options.topics {
         smqtt_client::subscribable(filter)?;
     }
+    for topic in &options.publish {
+        smqtt_client::publishable(topic)?;
+    }
     let mut report = Report {
         json: options.json,
         first: None,
@@ -181,7 +197,9 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     match Client::connect(connect.reconnect(None)).await {
         Ok(client) => {
             report.ok("broker", "connected, and this device was accepted");
+            check_epoch(&mut report, &client, &identity).await;
             check_topics(&mut report, &client, &options.topics).await;
+            check_publishing(&mut report, &client, &options.publish).await;
             let _ = client.disconnect().await;
         }
         Err(error) => {
@@ -413,6 +431,107 @@ async fn check_topics(report: &mut Report, client: &Client, topics: &[String]) {
                 error.kind().into(),
                 error.to_string(),
                 "ask the broker's operator for the right to read there, and below smqtt/keys/",
+            ),
+        }
+    }
+}
+
+/// Compares with the authority's state, where the broker has it and lets this device read it.
+async fn check_epoch(report: &mut Report, client: &Client, identity: &Identity) {
+    let held = smqtt_client::attributes(identity).ok();
+    let Some(held) = held.and_then(|held| held.epoch()) else {
+        return;
+    };
+    let state = async {
+        let mut states = client.authority_states().await?;
+        states.next().await.map_err(Error::ConnectionLost)
+    };
+    let state = match tokio::time::timeout(STATE, state).await {
+        Ok(Ok(state)) => state,
+        Ok(Err(error)) => {
+            return report.warning(
+                "state",
+                format!("the authority's state cannot be followed: {error}"),
+                "let the broker's operator allow subscribing to smqtt/authority/state, or renew from a timer",
+            );
+        }
+        Err(_) => {
+            return report.warning(
+                "state",
+                "the broker has no state of this authority",
+                "renew from a timer, daily: smqtt renew; or let the authority publish it: smqtt-authority serve --broker",
+            );
+        }
+    };
+    let sealing = smqtt_client::sealing_epoch(&state.sealing, now()).unwrap_or(state.epoch);
+    let fix = "get a key of the new epoch: smqtt renew";
+    if sealing > held.get() {
+        report.failed(
+            "state",
+            Exit::Identity,
+            format!(
+                "messages are sealed for epoch {sealing} by now, the attribute key is of {held}"
+            ),
+            fix,
+        );
+    } else if state.epoch > held.get() {
+        report.warning(
+            "state",
+            format!(
+                "epoch {} begins soon, the attribute key is of {held}",
+                state.epoch
+            ),
+            fix,
+        );
+    } else {
+        report.ok(
+            "state",
+            format!("the authority's, with epoch {}", state.epoch),
+        );
+    }
+}
+
+async fn check_publishing(report: &mut Report, client: &Client, topics: &[String]) {
+    for topic in topics {
+        match client.may_publish(topic).await {
+            Ok(MayPublish {
+                message: None,
+                announcement: None,
+                ..
+            }) => {
+                if client.protocol().is_v5() {
+                    report.ok("publish", format!("{topic} and its key announcements are taken"));
+                } else {
+                    report.warning(
+                        "publish",
+                        format!("{topic}: MQTT 3.1.1 does not tell whether the broker took it"),
+                        "ask again with --mqtt 5",
+                    );
+                }
+            }
+            Ok(MayPublish {
+                message: Some(reason),
+                ..
+            }) => report.failed(
+                "publish",
+                Exit::Refused,
+                format!("the broker refused a message at {topic}: {reason}"),
+                "ask the broker's operator for the right to publish there",
+            ),
+            Ok(MayPublish { announcement, .. }) => report.failed(
+                "publish",
+                Exit::Refused,
+                format!(
+                    "the broker refused a key announcement for {topic}: {}",
+                    announcement.unwrap_or_default()
+                ),
+                "ask the broker's operator for the right to publish and to retain below smqtt/keys/; until then: --frames inline",
+            ),
+            Err(error) => report.failed(
+                "publish",
+                error.kind().into(),
+                error.to_string(),
+                "a broker may end the connection of a device that publishes what it must not: its log says more",
             ),
         }
     }

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
-use smqtt_client::{Capture, Findings, Identity, Refusal};
+use smqtt_client::{Capture, Findings, Refusal};
 use smqtt_pki::UnixTime;
 
 use crate::console::printable;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::options::IdentityOption;
 use crate::{inspect, json, policy};
 
 const EXAMPLES: &str = "\
@@ -32,15 +33,8 @@ pub(crate) struct Options {
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
 
-    /// The identity directory that `smqtt enroll` wrote
-    #[arg(
-        short,
-        long,
-        value_name = "DIR",
-        env = "SMQTT_IDENTITY",
-        hide_env_values = true
-    )]
-    identity: PathBuf,
+    #[command(flatten)]
+    identity: IdentityOption,
 
     /// The topic at which the payload was captured [default: the first one that the key frame names]
     #[arg(short, long, value_name = "TOPIC")]
@@ -81,7 +75,7 @@ struct Report {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
-    let identity = Identity::load(&options.identity)?;
+    let identity = options.identity.load()?;
     let payload = inspect::read(&options.file)?;
     let frame = options.frame.as_deref().map(inspect::read).transpose()?;
     let capture = Capture {

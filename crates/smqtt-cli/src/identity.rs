@@ -1,7 +1,6 @@
 //! `smqtt identity`: look into an identity directory.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -10,6 +9,7 @@ use smqtt_client::Identity;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::json;
+use crate::options::IdentityOption;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -19,15 +19,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The identity directory that `smqtt enroll` wrote
-    #[arg(
-        short,
-        long,
-        value_name = "DIR",
-        env = "SMQTT_IDENTITY",
-        hide_env_values = true
-    )]
-    identity: PathBuf,
+    #[command(flatten)]
+    identity: IdentityOption,
 
     /// Print one JSON object
     #[arg(long)]
@@ -49,7 +42,7 @@ struct Report {
 
 pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
     let Command::Show(options) = command;
-    let identity = Identity::load(&options.identity)?;
+    let identity = options.identity.load()?;
     let held = smqtt_client::attributes(&identity)?;
     let report = Report {
         device: identity.device().to_string(),

@@ -64,8 +64,24 @@ struct Frame {
     topic: String,
     created: String,
     expires: String,
+    /// The device that the signer's certificate names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    publisher: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate>,
     certificates: usize,
     abe_ciphertext_bytes: usize,
+}
+
+/// The signer's own certificate, as it stands in the frame.
+#[derive(Debug, Serialize)]
+struct Certificate {
+    fingerprint: String,
+    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,7 +173,24 @@ impl Report {
             row("topic", &printable(&frame.topic));
             row("created", &frame.created);
             row("expires", &frame.expires);
-            row("certificates", &frame.certificates);
+            let publisher = frame.publisher.as_deref().map(printable);
+            row(
+                "publisher",
+                &publisher.as_deref().unwrap_or("the certificate names none"),
+            );
+            if let Some(certificate) = &frame.certificate {
+                row("certificate", &certificate.fingerprint);
+                if let (Some(from), Some(until)) = (&certificate.not_before, &certificate.not_after)
+                {
+                    row("valid", &format_args!("{from} to {until}"));
+                }
+            }
+            if frame.certificates > 1 {
+                row(
+                    "certificates",
+                    &format_args!("{} in the chain", frame.certificates),
+                );
+            }
             row(
                 "abe ciphertext",
                 &format_args!("{} bytes", frame.abe_ciphertext_bytes),
@@ -177,7 +210,10 @@ impl Report {
                 &format_args!("{} bytes", message.overhead_bytes),
             );
         }
-        row("verified", &"nothing: no key was used");
+        row(
+            "verified",
+            &"nothing, the certificate included: no key was used",
+        );
         text
     }
 }
@@ -205,8 +241,29 @@ impl Frame {
             topic: content.topic.to_owned(),
             created: time(content.created),
             expires: time(content.ends()),
+            publisher: frame
+                .certificates()
+                .first()
+                .and_then(|own| smqtt_pki::named_device(own).ok())
+                .map(|device| device.to_string()),
+            certificate: frame
+                .certificates()
+                .first()
+                .map(|own| Certificate::new(own)),
             certificates: frame.certificates().len(),
             abe_ciphertext_bytes: content.ciphertext.len(),
+        }
+    }
+}
+
+impl Certificate {
+    fn new(der: &[u8]) -> Self {
+        let validity = smqtt_pki::certificate_validity(Some(&der.into())).ok();
+        Self {
+            fingerprint: smqtt_pki::Fingerprint::of(der).to_string(),
+            bytes: der.len(),
+            not_before: validity.map(|validity| time(validity.not_before().as_secs())),
+            not_after: validity.map(|validity| time(validity.not_after().as_secs())),
         }
     }
 }

@@ -20,6 +20,7 @@ mod inspect;
 mod interrupt;
 mod json;
 mod key;
+mod options;
 mod policy;
 mod profile;
 mod publish;

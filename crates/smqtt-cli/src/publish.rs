@@ -20,7 +20,8 @@ use crate::console::{self, Progress};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::{json, policy};
+use crate::json;
+use crate::options::PolicyOption;
 
 use input::Input;
 use properties::PropertyOptions;
@@ -60,15 +61,8 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "TOPIC")]
     topic: String,
 
-    /// Who may read: a policy over attributes, such as 'role = doctor and dept = icu'
-    #[arg(
-        short,
-        long,
-        value_name = "POLICY",
-        env = "SMQTT_POLICY",
-        hide_env_values = true
-    )]
-    policy: String,
+    #[command(flatten)]
+    policy: PolicyOption,
 
     /// Check the policy against this schema, a TOML file, instead of the one that the identity has
     /// from its authority
@@ -182,7 +176,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let properties = options.properties.checked(&options.connection)?;
     let (identity, connect) = options.connection.options()?;
     let schema = policy::Loaded::of(options.schema.as_deref(), &identity)?;
-    let policy = schema.policy(&options.policy)?;
+    let policy = schema.policy(options.policy.as_str())?;
     let mut input = Input::open(&options.message, options.repeat.unwrap_or(1))?;
 
     let interrupt = Interrupt::listen()?;

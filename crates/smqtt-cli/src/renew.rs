@@ -1,7 +1,6 @@
 //! `smqtt renew`: a new certificate, and an attribute key of the current epoch.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use smqtt_client::{Epoch, Error, renew};
 use crate::exit::Exit;
 use crate::failure::{Failure, join};
 use crate::json;
+use crate::options::IdentityOption;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,15 +25,8 @@ Exit codes: smqtt --help";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// The identity directory that `smqtt enroll` wrote
-    #[arg(
-        short,
-        long,
-        value_name = "DIR",
-        env = "SMQTT_IDENTITY",
-        hide_env_values = true
-    )]
-    identity: PathBuf,
+    #[command(flatten)]
+    identity: IdentityOption,
 
     /// How long the authority may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -54,7 +47,9 @@ struct Report {
 
 pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let timeout = Duration::from_secs(options.timeout);
-    let renewed = renew(&options.identity, timeout).await.map_err(explain)?;
+    let renewed = renew(&options.identity.identity, timeout)
+        .await
+        .map_err(explain)?;
     let seconds = renewed.expires.as_secs();
     let expires = i64::try_from(seconds)
         .ok()

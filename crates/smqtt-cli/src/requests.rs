@@ -13,11 +13,12 @@ use smqtt_client::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::connection::Connection;
+use crate::console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::json::{self, Payload};
-use crate::{console, policy};
+use crate::options::PolicyOption;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,15 +42,8 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "TOPIC")]
     topic: String,
 
-    /// Who may read what this side sends
-    #[arg(
-        short,
-        long,
-        value_name = "POLICY",
-        env = "SMQTT_POLICY",
-        hide_env_values = true
-    )]
-    policy: String,
+    #[command(flatten)]
+    policy: PolicyOption,
 
     /// The request
     #[arg(short, long, value_name = "TEXT", required_unless_present = "serve")]
@@ -94,7 +88,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         subscribable(publishable(response)?.as_str())?;
     }
     let (identity, connect) = options.connection.options()?;
-    let policy = policy::Loaded::of(None, &identity)?.policy(&options.policy)?;
+    let policy = policy::Loaded::of(None, &identity)?.policy(options.policy.as_str())?;
     let interrupt = Interrupt::listen()?;
     let client = tokio::select! {
         client = Client::connect(connect) => client?,

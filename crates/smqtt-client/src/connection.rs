@@ -511,6 +511,9 @@ pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     }
     mqtt.max_packet_size = options.max_packet;
     mqtt.max_in_flight = options.max_in_flight;
+    // Mosquitto 2.0 exceeds the receive maximum under load. What comes beyond it is bounded as what comes within: while an
+    // inbox is full of bytes, nothing is read.
+    mqtt.receive_tolerance = u16::MAX;
     if !options.protocol.is_v5() {
         // MQTT 3.1.1 can only make a broker wait by not reading, which would keep acknowledgements
         // from being read, too. The brokers' own windows bound what is unacknowledged.

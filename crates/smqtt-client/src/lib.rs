@@ -74,6 +74,7 @@ mod keys;
 mod ledger;
 mod options;
 mod plaintext;
+mod probe;
 mod properties;
 mod publisher;
 mod received;
@@ -98,6 +99,7 @@ pub use keys::{attributes, schema};
 pub use ledger::{Receipt, Tally};
 pub use options::{Options, Timeouts};
 pub use plaintext::PlaintextPublisher;
+pub use probe::MayPublish;
 pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
 pub use received::Received;
@@ -112,7 +114,7 @@ pub use smqtt_envelope::{
     Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Refusal, RefusalCounts,
     SealerConfig,
 };
-pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence};
+pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence, sealing_epoch};
 pub use smqtt_pki::{DeviceId, Fingerprint, Identity};
 pub use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 pub use smqtt_proto::{ProtocolVersion, QoS, TopicFilter, TopicName};

@@ -497,7 +497,7 @@ pub(crate) fn announce(announcement: &Announcement) -> Result<Publish, Error> {
     })
 }
 
-fn properties(content_type: &'static str, expiry: Option<u32>) -> PublishProperties {
+pub(crate) fn properties(content_type: &'static str, expiry: Option<u32>) -> PublishProperties {
     let mut properties = PublishProperties::default();
     properties.payload_is_utf8 = Some(false);
     properties.message_expiry_interval = expiry;

@@ -268,7 +268,7 @@ impl WillRecord {
     /// Of a will.
     pub(crate) fn new(will: &Will) -> Option<Self> {
         let mut bytes = BytesMut::new();
-        put_publish(crate::worker::will_publish(will.clone()), &mut bytes).ok()?;
+        put_publish(will.clone().into(), &mut bytes).ok()?;
         Some(WillRecord {
             publish: bytes.to_vec(),
             delay: will.properties.will_delay_interval.unwrap_or(0),

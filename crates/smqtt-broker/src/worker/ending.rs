@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::CertificateError;
-use smqtt_proto::packet::{
-    DisconnectProperties, MessageProperties, Publish, PublishProperties, Will,
-};
+use smqtt_proto::packet::{DisconnectProperties, Publish};
 use smqtt_proto::{Closed, Message, ReasonCode};
 
 use super::deliver::Source;
@@ -200,7 +198,7 @@ impl Worker {
             tracing::debug!(client_id = %client_id.escape_debug(), "did not publish a will: {why}");
             return;
         }
-        match Message::new(&will_publish(*will), pass.now) {
+        match Message::new(&Publish::from(*will), pass.now) {
             Ok(message) => {
                 let tracked = self.track_will(&message, reference, ending);
                 let mut source = Source::shared(message.into(), tracked);
@@ -309,27 +307,5 @@ impl Worker {
         if let Some(suppressed) = self.log_limit.admit(kind, Instant::now()) {
             tracing::warn!(%peer, suppressed, "closed a connection: {error}{hint}");
         }
-    }
-}
-
-/// The PUBLISH that a will becomes.
-pub(crate) fn will_publish(will: Will) -> Publish {
-    let properties = will.properties;
-    Publish {
-        dup: false,
-        qos: will.qos,
-        retain: will.retain,
-        topic: will.topic,
-        packet_id: None,
-        properties: PublishProperties::from(MessageProperties {
-            payload_is_utf8: properties.payload_is_utf8,
-            message_expiry_interval: properties.message_expiry_interval,
-            content_type: properties.content_type,
-            response_topic: properties.response_topic,
-            correlation_data: properties.correlation_data,
-            user_properties: properties.user_properties,
-            ..MessageProperties::default()
-        }),
-        payload: will.payload,
     }
 }

@@ -53,8 +53,6 @@ use crate::targets::TargetCache;
 use crate::trie::Trie;
 use timers::{Timer, Timers};
 
-pub(crate) use ending::will_publish;
-
 /// One worker's state.
 pub(crate) struct Worker {
     index: usize,

@@ -117,10 +117,7 @@ impl Gateway {
         let options = options
             .reconnect(Some(backoff))
             .max_packet(listen.max_packet);
-        let mut dialler = crate::connection::dialler(&options.clone().max_in_flight(IN_FLIGHT))?;
-        // What bounds the messages for a slow client is that the broker is not read. A receive maximum would be
-        // one more bound, but Mosquitto 2.0 exceeds it.
-        dialler.mqtt.receive_maximum = u16::MAX;
+        let dialler = crate::connection::dialler(&options.clone().max_in_flight(IN_FLIGHT))?;
         let client = connect(&options, &backoff).await?;
         let seals = Seals::new(&client, &rules)?;
         let (alive, ended) = mpsc::channel(1);

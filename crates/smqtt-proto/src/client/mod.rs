@@ -305,7 +305,9 @@ impl Connection {
                 .max_in_flight
                 .min(p.receive_maximum.unwrap_or(u16::MAX))
                 .max(1),
-            receive_maximum: options.receive_maximum,
+            receive_maximum: options
+                .receive_maximum
+                .saturating_add(options.receive_tolerance),
             max_packet_size: p.maximum_packet_size.unwrap_or(u32::MAX),
             incoming_aliases: options.topic_alias_maximum,
             outgoing_aliases: options

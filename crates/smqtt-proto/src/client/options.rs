@@ -14,8 +14,10 @@ pub struct Options {
     /// The largest packet in bytes that is accepted, fixed header included; 1 MiB by default.
     pub max_packet_size: u32,
     /// QoS 1 and 2 messages that the server may have unacknowledged; 1,024 by default, at least 1. A 5.0 server that
-    /// exceeds it is disconnected, a 3.1.1 server has to wait.
+    /// exceeds it by more than `receive_tolerance` is disconnected, a 3.1.1 server has to wait.
     pub receive_maximum: u16,
+    /// By how much a 5.0 server may exceed that before it is disconnected; 0 by default.
+    pub receive_tolerance: u16,
     /// QoS 1 and 2 messages that are sent without waiting for acknowledgement, if the server's receive maximum is not
     /// less; 1,024 by default, at least 1.
     pub max_in_flight: u16,
@@ -45,6 +47,7 @@ impl Options {
             },
             max_packet_size: 1024 * 1024,
             receive_maximum: 1024,
+            receive_tolerance: 0,
             max_in_flight: 1024,
             topic_alias_maximum: 32,
             outgoing_topic_aliases: 32,

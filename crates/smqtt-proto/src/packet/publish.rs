@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::UserProperties;
+use super::{UserProperties, Will};
 use crate::{MqttString, PacketId, QoS, TopicName};
 
 /// Subscription identifiers, 1 to 268,435,455 each.
@@ -43,6 +43,30 @@ impl Publish {
             packet_id: None,
             properties: PublishProperties::default(),
             payload: payload.into(),
+        }
+    }
+}
+
+/// What a will becomes when it is due: how long it waits until then is not part of the message.
+impl From<Will> for Publish {
+    fn from(will: Will) -> Publish {
+        let properties = will.properties;
+        Publish {
+            dup: false,
+            qos: will.qos,
+            retain: will.retain,
+            topic: will.topic,
+            packet_id: None,
+            properties: PublishProperties::from(MessageProperties {
+                payload_is_utf8: properties.payload_is_utf8,
+                message_expiry_interval: properties.message_expiry_interval,
+                content_type: properties.content_type,
+                response_topic: properties.response_topic,
+                correlation_data: properties.correlation_data,
+                user_properties: properties.user_properties,
+                ..MessageProperties::default()
+            }),
+            payload: will.payload,
         }
     }
 }

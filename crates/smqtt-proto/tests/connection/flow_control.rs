@@ -1,8 +1,12 @@
 //! No more unacknowledged messages than the receiver takes (MQTT 5.0 §4.9).
 
+use std::time::Instant;
+
+use bytes::BytesMut;
 use smqtt_proto::packet::ConnAckProperties;
 use smqtt_proto::{
-    Closed, Delivery, Packet, ProtocolVersion, PublishError, QoS, ReasonCode, Violation, server,
+    Closed, Delivery, Packet, ProtocolVersion, PublishError, QoS, ReasonCode, Session, Violation,
+    client, server,
 };
 
 use crate::pair::*;
@@ -89,6 +93,30 @@ fn a_server_sends_no_more_than_the_client_takes() {
         // 3.1.1: the client held back what it did not take, and takes it as it acknowledges.
         assert_eq!(pair.server.room(), 1);
     }
+}
+
+/// A server that exceeds the receive maximum is served as far as the client tolerates it.
+#[test]
+fn a_client_takes_as_many_beyond_its_maximum_as_it_tolerates() {
+    let now = Instant::now();
+    let mut tolerant = options(V5);
+    (tolerant.receive_maximum, tolerant.receive_tolerance) = (1, 1);
+    let mut client = client::Connection::new(tolerant, Session::new(), now).expect("encodes");
+    let mut input = BytesMut::from(
+        &b"\x20\x03\x00\x00\x00\x32\x06\x00\x01t\x00\x01\x00\x32\x06\x00\x01t\x00\x02\x00\x32\x06\x00\x01t\x00\x03\x00"[..],
+    );
+    client.handle_input(now, &mut input);
+    let mut taken = 0;
+    let closed = loop {
+        match client.poll_event().expect("it is closed in the end") {
+            client::Event::Publish(_) => taken += 1,
+            client::Event::Closed(closed) => break closed,
+            _ => {}
+        }
+    };
+    assert_eq!(taken, 2);
+    let violation = Violation::ReceiveMaximumExceeded { limit: 2 };
+    assert_eq!(closed, Closed::Violation(violation));
 }
 
 /// MQTT 5.0 §3.3.4: a protocol error with a reason code of its own.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use smqtt_proto::packet::{DisconnectProperties, MessageProperties, Publish, Will};
+use smqtt_proto::packet::{DisconnectProperties, Publish, Will};
 use smqtt_proto::{Closed, QoS, ReasonCode, Session as InFlight, server};
 
 use super::super::account::count;
@@ -248,7 +248,7 @@ impl Session {
             return;
         };
         self.leave_by = Some(Instant::now() + GRACE);
-        self.on_publish(will_publish(will));
+        self.on_publish(will.into());
     }
 }
 
@@ -258,27 +258,5 @@ fn detached(will: Will) -> Will {
         topic: will.topic.detach(),
         payload: bytes::Bytes::copy_from_slice(&will.payload),
         ..will
-    }
-}
-
-fn will_publish(will: Will) -> Publish {
-    let properties = will.properties;
-    Publish {
-        dup: false,
-        qos: will.qos,
-        retain: will.retain,
-        topic: will.topic,
-        packet_id: None,
-        properties: MessageProperties {
-            payload_is_utf8: properties.payload_is_utf8,
-            message_expiry_interval: properties.message_expiry_interval,
-            response_topic: properties.response_topic,
-            correlation_data: properties.correlation_data,
-            user_properties: properties.user_properties,
-            content_type: properties.content_type,
-            ..MessageProperties::NONE
-        }
-        .into(),
-        payload: will.payload,
     }
 }
