@@ -1,4 +1,4 @@
-//! `smqtt explain` and `smqtt doctor`: what is wrong is named, with what to do.
+//! `smqtt explain`, `smqtt inspect` and `smqtt doctor`: what is wrong is named, with what to do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -165,6 +165,8 @@ fn doctor_finds_nothing_where_nothing_is_wrong() {
             "role = technician",
             "--crl",
             list,
+            "--publish",
+            "plant/7",
             "--json",
         ],
     );
@@ -180,6 +182,7 @@ fn doctor_finds_nothing_where_nothing_is_wrong() {
         "policy",
         "broker",
         "subscribe",
+        "publish",
     ] {
         assert_eq!(verdict(&well, check), ("ok".to_owned(), None), "{check}");
     }
@@ -222,4 +225,36 @@ fn doctor_gives_every_failure_a_fix_and_the_first_one_its_exit_code() {
     assert!(words.text().contains("FAILED"), "{}", words.text());
     assert!(words.text().contains("fix: "), "{}", words.text());
     drop(authority);
+}
+
+#[test]
+fn inspect_shows_who_signed_without_any_key() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "type = thermometer");
+    let reader = fleet.enrol("reader", "role = reader");
+    let payload = captured(&fleet, &sensor, &reader, "plant/7", &["-m", "21.5"]);
+    let inspect = |more: &[&str]| {
+        let mut command = program("smqtt");
+        run(command.arg("inspect").arg(&payload).args(more))
+            .success()
+            .text()
+    };
+    let shown: serde_json::Value = serde_json::from_str(&inspect(&["--json"])).expect("JSON");
+    let frame = &shown["frame"];
+    assert_eq!(frame["publisher"], "sensor");
+    let mut show = program("smqtt");
+    let own = run(show.args(["identity", "show", "--json", "-i"]).arg(&sensor)).success();
+    let own: serde_json::Value = serde_json::from_str(&own.text()).expect("JSON");
+    let certificate = &frame["certificate"];
+    assert_eq!(certificate["fingerprint"], own["certificate_fingerprint"]);
+    assert_eq!(certificate["not_after"], own["certificate_expires"]);
+    assert!(certificate["not_before"].is_string());
+    let text = inspect(&[]);
+    for line in [
+        "publisher        sensor\n",
+        "certificate      sha256:",
+        "valid            20",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
 }

@@ -25,9 +25,9 @@ Examples:
   # also: may it publish there?
   smqtt doctor -i keys/anna --publish plant/7/temperature
 
-Nothing is published unless --publish asks for it: a broker tells by its answer only whether it would
-take a message. What is sent has the form of a sealed message with nothing in it; a reader that is
-there refuses it as of an unknown key.
+Nothing is published unless --publish asks for it: a broker tells only by its answer whether it
+would take a message. What is sent has the form of a sealed message with nothing in it; a reader
+that is there refuses it as of an unknown key.
 
 Ends with exit code 0 if nothing failed, else with that of the first failure.
 Exit codes: smqtt --help";

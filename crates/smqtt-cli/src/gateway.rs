@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use smqtt_client::gateway::{Gateway, Listen, Rules, RulesError};
+use smqtt_client::{Identity, Renewal};
 
 use crate::connection::Connection;
 use crate::console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::policy;
 
 /// What is logged when nothing else is said: a service tells what it refuses.
 pub(crate) const LOG: &str = "smqtt_client=info";
@@ -43,9 +45,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     rules: PathBuf,
 
-    /// Check the rules file, print what it says, and end
+    /// Check the rules file, its policies against the schema included, print what it says, and end
     #[arg(long)]
     check: bool,
+
+    /// Check the policies against this schema, a TOML file, instead of the one that the identity has
+    /// from its authority
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+
+    /// Leave renewing to others, such as `smqtt renew` from a timer: what they put into the identity
+    /// directory is taken over
+    #[arg(long)]
+    no_renew: bool,
 
     /// Allow an address that other machines reach: passwords, topics and payloads are readable on the
     /// way from there to here
@@ -75,14 +87,27 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         .max_packet(options.max_packet);
     listen.check(&rules)?;
     if options.check {
+        // Rules can be checked where the identity is not.
+        match (options.schema.as_deref(), options.connection.options()) {
+            (Some(_), Err(_)) => options.check_policies(&rules, None)?,
+            (_, Ok((identity, _))) => options.check_policies(&rules, Some(&identity))?,
+            (None, Err(failure)) => console::say(&format!(
+                "the policies are not checked against a schema: {failure}"
+            )),
+        }
         console::say(&format!("{} is valid:\n{rules}", options.rules.display()));
         return Ok(Exit::Done);
     }
-    let (_, connect) = options.connection.options()?;
+    let (identity, connect) = options.connection.options()?;
+    options.check_policies(&rules, Some(&identity))?;
     let interrupt = Interrupt::listen()?;
     let gateway = tokio::select! {
         gateway = Gateway::start(connect, rules, listen) => gateway?,
         () = interrupt.asked() => return Ok(Exit::Done),
+    };
+    let gateway = match options.no_renew {
+        true => gateway.renewal(Renewal::default().ask(false)),
+        false => gateway,
     };
     let address = gateway
         .address()
@@ -91,6 +116,20 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let counts = gateway.run(interrupt.asked()).await?;
     console::say(&counts.to_string());
     Ok(Exit::Done)
+}
+
+impl Options {
+    /// Checks the policies of all rules against the schema.
+    fn check_policies(&self, rules: &Rules, identity: Option<&Identity>) -> Result<(), Failure> {
+        let schema = match (self.schema.as_deref(), identity) {
+            (None, Some(identity)) => policy::Loaded::of(None, identity)?,
+            (file, _) => policy::Loaded::file(file)?,
+        };
+        for policy in rules.policies() {
+            schema.policy(&policy.to_string())?;
+        }
+        Ok(())
+    }
 }
 
 impl From<RulesError> for Failure {

@@ -153,7 +153,7 @@ pub(crate) fn parse(text: &str) -> Result<Policy, Failure> {
 
 impl Language {
     fn load(&self) -> Result<Loaded, Failure> {
-        self.schema.as_deref().map(schema).transpose().map(Loaded)
+        Loaded::file(self.schema.as_deref())
     }
 }
 
@@ -161,6 +161,11 @@ impl Language {
 pub(crate) struct Loaded(Option<Schema>);
 
 impl Loaded {
+    /// The schema of this file; without one, every policy will do.
+    pub(crate) fn file(file: Option<&Path>) -> Result<Self, Failure> {
+        file.map(schema).transpose().map(Self)
+    }
+
     /// The schema of this file, or else what this identity has from its authority.
     pub(crate) fn of(file: Option<&Path>, identity: &Identity) -> Result<Self, Failure> {
         match file {

@@ -20,8 +20,8 @@ use crate::console::{self, Progress};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::json;
 use crate::options::PolicyOption;
+use crate::{json, policy};
 
 use input::Input;
 use properties::PropertyOptions;

@@ -13,12 +13,12 @@ use smqtt_client::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::connection::Connection;
-use crate::console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::json::{self, Payload};
 use crate::options::PolicyOption;
+use crate::{console, policy};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -113,6 +113,18 @@ impl Client {
         self.credentials().epoch
     }
 
+    /// What this client acts under, as it changes.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn follow_credentials(&self) -> watch::Receiver<Arc<Credentials>> {
+        self.0.credentials.subscribe()
+    }
+
+    /// A message of this epoch waits for this client's renewal.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn tell_ahead(&self, epoch: Epoch) {
+        self.0.ahead.tell(epoch);
+    }
+
     /// Resolves with the epoch of a message that waits for this client's renewal.
     pub(crate) async fn epoch_ahead(&self) -> Epoch {
         self.0.ahead.wanted().await

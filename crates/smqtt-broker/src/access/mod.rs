@@ -15,7 +15,8 @@ pub(crate) use verdicts::Verdicts;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use smqtt_pki::{Fingerprint, TrustAnchor, VerifiedDevice};
+use smqtt_format::STATE_TOPIC;
+use smqtt_pki::{AUTHORITY_DEVICE, Fingerprint, TrustAnchor, VerifiedDevice};
 use smqtt_policy::{Attribute, AttributeSet};
 use smqtt_proto::packet::Connect;
 use smqtt_proto::{MqttString, ReasonCode};
@@ -261,7 +262,9 @@ impl Access {
             Decision::Rule(rule) => rule.topics.iter().any(|topic| is_authority(topic.as_str())),
             _ => false,
         };
-        if action != Action::Subscribe && is_authority(topic) && !by_name {
+        // Without a list its certificate is what the authority has to show.
+        let its_state = self.acl.is_none() && topic == STATE_TOPIC && is_the_authority(subject);
+        if action != Action::Subscribe && is_authority(topic) && !by_name && !its_state {
             return Decision::BuiltIn("smqtt/authority/ takes a rule that names it");
         }
         decided
@@ -328,6 +331,10 @@ pub(crate) fn attributes_of(device: &VerifiedDevice) -> Arc<AttributeSet> {
         true => no_attributes(),
         false => Arc::new(set),
     }
+}
+
+fn is_the_authority(subject: &Subject<'_>) -> bool {
+    matches!(subject.identity, Identity::Device(device) if device.as_str() == AUTHORITY_DEVICE)
 }
 
 fn is_authority(topic: &str) -> bool {
@@ -409,6 +416,27 @@ mod tests {
         assert!(access.allows(&subject, Action::Publish, "smqtt/authority/a"));
         assert!(!access.allows(&subject, Action::Publish, "a"));
         assert!(!access.allows(&subject, Action::Retain, "smqtt/authority/a"));
+    }
+
+    #[test]
+    fn without_a_list_the_authority_and_nobody_else_announces_its_state() {
+        let attributes = no_attributes();
+        let device = |name: &str| Identity::Device(Arc::new(name.parse().expect("id")));
+        let (authority, other) = (device(AUTHORITY_DEVICE), device("d1"));
+        let subject = |identity| Subject {
+            identity,
+            client_id: "c",
+            attributes: &attributes,
+        };
+        let everything = "[[rule]]\nallow = [\"publish\", \"retain\"]\ntopics = [\"#\"]";
+        for action in [Action::Publish, Action::Retain] {
+            let open = access(None, ClientIdRule::Free);
+            assert!(open.allows(&subject(&authority), action, STATE_TOPIC));
+            assert!(!open.allows(&subject(&authority), action, "smqtt/authority/a"));
+            assert!(!open.allows(&subject(&other), action, STATE_TOPIC));
+            let listed = access(Some(everything), ClientIdRule::Free);
+            assert!(!listed.allows(&subject(&authority), action, STATE_TOPIC));
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ use seals::Seals;
 use session::{Arrival, Session};
 
 use crate::connection::link::{Dialler, Moved};
-use crate::{Backoff, Client, Error, Options};
+use crate::{Backoff, Client, Error, Identity, Options, Renewal, Renewals};
 
 /// Messages of QoS 1 and 2 in flight, in each direction.
 const IN_FLIGHT: u16 = 32;
@@ -79,6 +79,8 @@ const FAREWELL: Duration = Duration::from_secs(15);
 pub struct Gateway {
     listener: TcpListener,
     shared: Arc<Shared>,
+    /// Keeps the identity renewed, under all that uses it.
+    renewals: Renewals,
     /// Closed when every session has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -92,6 +94,8 @@ struct Shared {
     backoff: Backoff,
     stop: watch::Sender<bool>,
     dialler: Dialler,
+    /// How to connect from now on, and the identity that it was made of.
+    tls: Mutex<(Arc<Identity>, Arc<rustls::ClientConfig>)>,
     device: String,
     max_clients: usize,
     protocol: Arc<server::Config>,
@@ -120,6 +124,7 @@ impl Gateway {
         let dialler = crate::connection::dialler(&options.clone().max_in_flight(IN_FLIGHT))?;
         let client = connect(&options, &backoff).await?;
         let seals = Seals::new(&client, &rules)?;
+        let renewals = client.keep_renewed(Renewal::default());
         let (alive, ended) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             device: client.identity().device().to_string(),
@@ -137,6 +142,7 @@ impl Gateway {
                 subscription_identifiers: options.protocol.is_v5(),
                 ..server::Config::default()
             }),
+            tls: Mutex::new((Arc::clone(&options.identity), Arc::clone(&dialler.tls))),
             dialler,
             sessions: Mutex::default(),
             alive: Mutex::new(Some(alive)),
@@ -144,8 +150,17 @@ impl Gateway {
         Ok(Self {
             listener,
             shared,
+            renewals,
             ended,
         })
+    }
+
+    /// How the identity is kept renewed. By default the gateway asks the authority by itself, as
+    /// [`Client::keep_renewed`] does. What it has then is what all rules seal with and all local clients read with.
+    #[must_use]
+    pub fn renewal(mut self, renewal: Renewal) -> Self {
+        self.renewals = self.shared.client.keep_renewed(renewal);
+        self
     }
 
     /// Where it listens.
@@ -202,6 +217,7 @@ impl Gateway {
             }
         };
         drop(self.listener);
+        drop(self.renewals);
         self.shared.alive.lock().take();
         self.shared.stop.send_replace(true);
         let all_gone = async { while self.ended.recv().await.is_some() {} };
@@ -360,6 +376,19 @@ impl Shared {
             drop(alive);
         });
         Ok(())
+    }
+
+    /// How to connect with the certificate that there is now.
+    fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let identity = self.client.identity();
+        let mut tls = self.tls.lock();
+        if !Arc::ptr_eq(&tls.0, &identity) {
+            match crate::credentials::tls(&identity, &self.dialler.address) {
+                Ok(renewed) => *tls = (identity, renewed),
+                Err(error) => tracing::warn!(%error, "the renewed certificate can not be used"),
+            }
+        }
+        Arc::clone(&tls.1)
     }
 
     /// A session ends, unless a client has just come for it.

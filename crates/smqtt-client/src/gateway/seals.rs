@@ -6,11 +6,15 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use smqtt_envelope::{Announcement, Sealer};
+use smqtt_format::sealing_epoch;
+use smqtt_pki::UnixTime;
+use smqtt_policy::Epoch;
 use smqtt_proto::TopicName;
 use tokio::sync::{mpsc, watch};
 
 use super::rules::{Publishing, Rules};
 use crate::command::Command;
+use crate::credentials::Credentials;
 use crate::ledger::Ledger;
 use crate::publisher::{announce, announcement_topic};
 use crate::{Client, Error, PublisherOptions, clock};
@@ -26,8 +30,32 @@ pub(super) struct Seals {
 
 struct RuleSealer {
     sealer: Sealer,
+    /// What the gateway acts under, and what of it this sealer has.
+    credentials: watch::Receiver<Arc<Credentials>>,
+    current: Arc<Credentials>,
     /// Key frames that the broker has not acknowledged, by the topic of the messages.
     unacknowledged: HashMap<Box<str>, Announced>,
+}
+
+impl RuleSealer {
+    /// Takes over a renewed identity, and goes on to the epoch whose time has come. Returns the topics of announcements that
+    /// are over with that.
+    fn follow(&mut self, now: UnixTime) -> Result<Vec<String>, Error> {
+        let mut over = Vec::new();
+        // Closed, it changes no more.
+        if self.credentials.has_changed().unwrap_or(false) {
+            let renewed = Arc::clone(&self.credentials.borrow_and_update());
+            if renewed.has_other_certificate(&self.current) {
+                over = self.sealer.set_signer(Arc::clone(&renewed.identity) as _);
+            }
+            self.current = renewed;
+        }
+        let due = sealing_epoch(&self.current.sealing, now.as_secs()).map(Epoch::new);
+        if let Some(due) = due.filter(|due| *due > self.sealer.epoch()) {
+            over.extend(self.sealer.set_epoch(due).map_err(Error::Seal)?);
+        }
+        Ok(over)
+    }
 }
 
 /// Resolves when the broker has a key frame, or has refused it.
@@ -46,8 +74,12 @@ impl Seals {
             Publishing::Refuse => Ok(None),
             Publishing::Seal(sealing) => {
                 let options = PublisherOptions::new(sealing.policy.clone());
+                let mut credentials = client.follow_credentials();
+                let current = Arc::clone(&credentials.borrow_and_update());
                 Ok(Some(Mutex::new(RuleSealer {
                     sealer: client.sealer(options)?,
+                    credentials,
+                    current,
                     unacknowledged: HashMap::new(),
                 })))
             }
@@ -74,6 +106,9 @@ impl Seals {
         };
         let (now, rng) = (clock::now(), &mut rand::rng());
         let mut state = state.lock();
+        for over in state.follow(now)? {
+            self.retract(&over);
+        }
         // The sealer's own delivery is announced.
         let sealed = if inline {
             state.sealer.seal_inline(topic, payload, now, rng)

@@ -29,6 +29,7 @@ impl Session {
             Upstream::Up(mut link) => link.mqtt.take_session(),
         };
         let mut dialler = self.dialler.clone();
+        dialler.tls = self.shared.tls();
         let connect = &mut dialler.mqtt.connect;
         let v5 = connect.version.is_v5();
         let clean_start = self.admission.as_ref().is_some_and(|a| a.clean_start);

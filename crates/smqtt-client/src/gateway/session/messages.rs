@@ -1,5 +1,6 @@
 //! What passes between the two sides of a session.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use smqtt_envelope::{Event as Verdict, Opener, OpenerConfig};
@@ -13,9 +14,10 @@ use super::super::requests::Answer;
 use super::super::rules::Subscribing;
 use super::super::upward::Settled;
 use super::{KEY_BYTES, Session, Upstream};
-use crate::clock;
 use crate::connection::link;
 use crate::inbox::Receipt;
+use crate::keys::{Keys, all_attribute_keys};
+use crate::{Error, clock};
 
 impl Session {
     /// Handles what the broker has said. Returns whether there was anything; the error is why the connection
@@ -129,6 +131,29 @@ impl Session {
         self.opener.as_mut()
     }
 
+    /// The gateway has been renewed: what waited for that is opened.
+    pub(super) fn renewed(&mut self) {
+        let identity = Arc::clone(&self.credentials.borrow_and_update().identity);
+        if Arc::ptr_eq(&identity, &self.identity) {
+            return;
+        }
+        self.identity = identity;
+        // One that is made later has all keys from the start.
+        let Some(opener) = &mut self.opener else {
+            return;
+        };
+        let taken = Keys::of(&self.identity).and_then(|keys| {
+            for key in all_attribute_keys(&self.identity, &keys.parameters)? {
+                opener.add_key(key, clock::now()).map_err(Error::Open)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = taken {
+            tracing::warn!(%error, "the renewed attribute key can not be used");
+        }
+        self.handle_verdicts();
+    }
+
     pub(super) fn handle_verdicts(&mut self) {
         while let Some(verdict) = self.opener.as_mut().and_then(Opener::poll_event) {
             match verdict {
@@ -169,8 +194,9 @@ impl Session {
                     }
                 }
                 Verdict::EpochAhead { epoch, held } => {
+                    self.shared.client.tell_ahead(epoch);
                     if let Some(suppressed) = self.shared.account.admit("epoch-ahead") {
-                        tracing::warn!(%epoch, %held, suppressed, "messages are sealed for a later epoch: renew this identity");
+                        tracing::info!(%epoch, %held, suppressed, "messages wait for a key of a later epoch");
                     }
                 }
                 _ => {}

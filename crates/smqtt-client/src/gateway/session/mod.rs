@@ -23,8 +23,9 @@ use super::local::Local;
 use super::requests::Requests;
 use super::upward::Upward;
 use crate::connection::link::{Dialler, Link, Moved, Opened};
+use crate::credentials::Credentials;
 use crate::inbox::Receipt;
-use crate::{Error, clock};
+use crate::{Error, Identity, clock};
 
 /// How long what a client left behind is tried to be sent once it has gone.
 const GRACE: Duration = Duration::from_secs(10);
@@ -95,6 +96,9 @@ pub(super) struct Session {
     downward: Downward,
     requests: Requests,
     opener: Option<Opener>,
+    /// What the gateway acts under, and the identity whose keys the opener has.
+    credentials: watch::Receiver<Arc<Credentials>>,
+    identity: Arc<Identity>,
     owed: Vec<Receipt>,
     /// Since when too much waits for the local client.
     stuck_since: Option<Instant>,
@@ -108,7 +112,11 @@ impl Session {
         dialler: Dialler,
         arrivals: mpsc::Receiver<Arrival>,
     ) -> Self {
+        let mut credentials = shared.client.follow_credentials();
+        let identity = Arc::clone(&credentials.borrow_and_update().identity);
         Self {
+            credentials,
+            identity,
             shared,
             client_id,
             arrivals,
@@ -168,6 +176,7 @@ impl Session {
                     News::Dialled(dialled) => self.dialled(*dialled),
                 },
                 () = acknowledged(frame) => {}
+                () = changed(&mut self.credentials) => self.renewed(),
                 () = crate::connection::sleep_until(wake) => self.handle_timeout(),
                 () = told_to_stop(&mut stop), if !self.stopping => self.stop(),
             }
@@ -320,6 +329,13 @@ async fn progress(local: Option<&mut Local>, read: bool) -> std::io::Result<Move
     match local {
         Some(local) => local.progress(read).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the gateway acts under something new.
+async fn changed(credentials: &mut watch::Receiver<Arc<Credentials>>) {
+    if credentials.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
