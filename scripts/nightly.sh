@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
 # What takes too long for every change: 10,000 cases of each property of policies and encryption, 1,000 kills of a broker
-# under load, 200 of an authority and 200 of a renewing device, 100,000 readings through a hostile relay before either broker,
-# ten minutes of fuzzing for each target.
+# under load, 200 of an authority and 200 of a renewing device, ten minutes of fuzzing for each target.
 #
 #   scripts/nightly.sh             all of it
 #   scripts/nightly.sh properties  the properties only
 #   scripts/nightly.sh crashes     the programs that are killed again and again only
-#   scripts/nightly.sh readings    the hostile relay only
 #   scripts/nightly.sh fuzzing     the fuzzing only
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
@@ -23,11 +21,6 @@ if [ "$part" = all ] || [ "$part" = crashes ]; then
   cargo test --release --locked -p smqtt-authority --test kill -- --nocapture || failed=1
   cargo build --release --locked -p smqtt-authority -p smqtt-cli && SMQTT_BIN_DIR=target/release \
     cargo test --release --locked -p smqtt-tests --test killed_renewal -- --nocapture || failed=1
-fi
-if [ "$part" = all ] || [ "$part" = readings ]; then
-  cargo build --release --locked --workspace --bins \
-    && SMQTT_READINGS=${SMQTT_READINGS:-100000} cargo test --release --locked -p smqtt-tests --test manipulated_stream -- --nocapture \
-    || failed=1
 fi
 if [ "$part" = all ] || [ "$part" = fuzzing ]; then
   scripts/fuzz.sh "${SMQTT_FUZZ_SECONDS:-600}" || failed=1
