@@ -126,7 +126,7 @@ fn main() {
         .map(|device| csr(&format!("d-{device}"), device as u64))
         .collect();
 
-    let service = site.serve_with(&[]);
+    let service = site.serve_with(&["--requests-per-second", "0"]);
     let root = fs::read(site.path().join("ca.crt")).unwrap();
     let anchor = TrustAnchor::from_pem(&root).unwrap();
     let chains: Vec<Mutex<Chain>> = (0..count).map(|_| Mutex::default()).collect();
