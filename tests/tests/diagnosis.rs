@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use smqtt_tests::fleet::{Fleet, publish, subscribe};
+use smqtt_tests::fleet::{Authority, Fleet, publish, subscribe};
+use smqtt_tests::mosquitto;
 use smqtt_tests::programs::{Finished, program, run};
 
 /// The payloads of `count` messages at `topic` as a broker relays them, published by `sensor` with `more` options.
@@ -225,6 +226,35 @@ fn doctor_gives_every_failure_a_fix_and_the_first_one_its_exit_code() {
     assert!(words.text().contains("FAILED"), "{}", words.text());
     assert!(words.text().contains("fix: "), "{}", words.text());
     drop(authority);
+}
+
+#[test]
+fn with_mosquitto_doctor_tells_where_this_device_may_not_publish() {
+    let authority = Authority::init();
+    let rules = authority.root().join("acl.txt");
+    let text = "pattern read #\npattern write open/#\npattern write smqtt/keys/open/#\npattern write inline/#\n";
+    fs::write(&rules, text).expect("written");
+    let broker = mosquitto::broker_with(&authority, &format!("acl_file {}\n", rules.display()));
+    let fleet = Fleet::with_broker(authority, broker);
+    let anna = fleet.enrol("anna", "role = technician");
+    let reader = subscribe(&anna, "#", &["--json"]);
+    let open = doctor(&anna, &["--publish", "open/a", "--json"]);
+    assert_eq!(open.code(), 0, "{}", open.text());
+    assert_eq!(verdict(&open, "publish").0, "ok");
+    for (topic, word) in [("closed/a", "a message at"), ("inline/a", "announcement")] {
+        let refused = doctor(&anna, &["--publish", topic, "--json"]);
+        assert_eq!(refused.code(), 7, "{}", refused.text());
+        let (verdict, fix) = verdict(&refused, "publish");
+        assert_eq!(verdict, "failed");
+        assert!(fix.is_some(), "{}", refused.text());
+        assert!(refused.text().contains(word), "{}", refused.text());
+    }
+    // Nobody has read anything.
+    let end = ["-m", "end"];
+    let _ = run(&mut publish(&anna, "open/a", "role = technician", &end)).success();
+    reader.wait_for_stdout(r#""payload":"end""#);
+    let told = reader.interrupt().success().text();
+    assert_eq!(told.matches(r#""type":"message""#).count(), 1, "{told}");
 }
 
 #[test]

@@ -62,12 +62,14 @@ impl Client {
             sent.map_err(|_| self.ended().error())?;
         }
         let mut reasons = [None, None];
-        for (reason, receipt) in reasons.iter_mut().zip(receipts) {
-            *reason = match receipt.acknowledged().await {
-                Ok(()) => None,
-                Err(Error::PublishRefused { reason }) => Some(reason),
-                Err(error) => return Err(error),
-            };
+        for (place, receipt) in receipts.into_iter().enumerate() {
+            match receipt.acknowledged().await {
+                Ok(()) => {}
+                Err(Error::PublishRefused { reason }) => reasons[place] = Some(reason),
+                // Some brokers end the connection behind the first refusal.
+                Err(_) if reasons[0].is_some() => break,
+                Err(_) => return Err(self.ended().error()),
+            }
         }
         let [message, announcement] = reasons;
         Ok(MayPublish {
