@@ -263,8 +263,7 @@ impl Authority {
         actor: &Actor,
         now: UnixTime,
     ) -> Result<usize, Error> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        if !is_profile_name(name) {
             return Err(Error::ProfileName(name.chars().take(80).collect()));
         }
         let mut transaction = self.register().write().await?;
@@ -300,6 +299,9 @@ impl Authority {
         actor: &Actor,
         now: UnixTime,
     ) -> Result<(), Error> {
+        if !is_profile_name(name) {
+            return Err(Error::NoSuchProfile(name.into()));
+        }
         let mut transaction = self.register().write().await?;
         let devices = register::devices_of_profile(&mut transaction, name).await?;
         if !devices.is_empty() {
@@ -330,6 +332,12 @@ impl Authority {
     }
 }
 
+/// Whether a profile can have this name. What can not be one is not looked up either: PostgreSQL refuses texts with a zero byte.
+fn is_profile_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(plain)
+}
+
 /// A device's attributes: its own, and with its profile's; canonical texts.
 pub(crate) struct Resolved {
     pub(crate) own: String,
@@ -346,9 +354,13 @@ async fn resolve(
     let own = parse(schema, own)?;
     let mut all = own.clone();
     if let Some(name) = profile {
+        let none = || Error::NoSuchProfile(name.into());
+        if !is_profile_name(name) {
+            return Err(none());
+        }
         let text = register::profile(&mut **transaction, name)
             .await?
-            .ok_or_else(|| Error::NoSuchProfile(name.into()))?;
+            .ok_or_else(none)?;
         for attribute in parse(None, &text)?.stated() {
             let replaced = own.stated().any(|own| own.name() == attribute.name());
             if !replaced {

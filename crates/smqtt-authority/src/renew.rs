@@ -164,17 +164,20 @@ impl Issuer {
         let device = verified.id().clone();
         let failed = |error: Error| (Some(device.clone()), error.into());
         let reader = self.authority.register().reader();
-        let settings = register::settings(reader).await.map_err(failed)?;
         let refuse = |code, detail: String| (Some(device.clone()), Refusal::new(code, detail));
         let expired = verified.validity().not_after().as_secs();
-        if expired + settings.renewal_grace.as_secs() < now.as_secs() {
-            return Err(refuse(
-                ProblemCode::CertificateExpired,
-                format!(
-                    "it can be renewed until {} days after its expiry; enrol again with a token from the authority's operator (`smqtt-authority device token {device} --re-enrol`)",
-                    settings.renewal_grace.as_secs() / 86_400
-                ),
-            ));
+        if expired < now.as_secs() {
+            let settings = register::settings(reader).await.map_err(failed)?;
+            let grace = settings.renewal_grace.as_secs();
+            if expired + grace < now.as_secs() {
+                return Err(refuse(
+                    ProblemCode::CertificateExpired,
+                    format!(
+                        "it can be renewed until {} days after its expiry; enrol again with a token from the authority's operator (`smqtt-authority device token {device} --re-enrol`)",
+                        grace / 86_400
+                    ),
+                ));
+            }
         }
         match register::standing(reader, &device, verified.serial())
             .await
