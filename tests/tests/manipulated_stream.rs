@@ -406,5 +406,5 @@ fn exactly_the_untouched_come_out_and_every_manipulation_is_named() {
 
 #[test]
 fn with_mosquitto_exactly_the_untouched_come_out_and_every_manipulation_is_named() {
-    play(|authority| mosquitto::plain_broker(authority));
+    play(mosquitto::plain_broker);
 }

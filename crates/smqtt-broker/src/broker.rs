@@ -395,6 +395,8 @@ fn open_store(config: &Config) -> Result<Option<Recovered>, Error> {
         return Ok(None);
     };
     let opened = store::open(data_dir)?;
+    // What this thread has charged before is nobody's.
+    crate::memory::take();
     let recovered =
         store::recover(opened.engine, durability == Durability::Sync).map_err(|error| {
             opened.place.error(format!(

@@ -58,6 +58,27 @@ pub(crate) fn charge(memory: Vec<u8>) -> Bytes {
     Bytes::from_owner(memory)
 }
 
+/// Charges what is kept of a message whose bytes are on disk, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct OnDisk(());
+
+impl OnDisk {
+    /// Its number and size, and its place in a queue, about.
+    const WEIGHT: i64 = 192;
+
+    /// Charges it.
+    pub(crate) fn charge() -> Self {
+        CHARGED.with(|charged| charged.set(charged.get() + Self::WEIGHT));
+        OnDisk(())
+    }
+}
+
+impl Drop for OnDisk {
+    fn drop(&mut self) {
+        let _ = CHARGED.try_with(|charged| charged.set(charged.get() - Self::WEIGHT));
+    }
+}
+
 /// What this thread has charged, less what it has let go of, since the last call.
 pub(crate) fn take() -> i64 {
     CHARGED.with(|charged| charged.replace(0))

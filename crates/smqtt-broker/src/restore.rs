@@ -31,7 +31,6 @@ pub(crate) struct Restored {
 /// # Errors
 /// A message for people: something does not fit.
 pub(crate) fn restore(shared: &Shared, state: State) -> Result<Vec<Restored>, String> {
-    memory::take();
     let workers = shared.mailboxes.len();
     let epoch = Epoch::now();
     let now = Instant::now();

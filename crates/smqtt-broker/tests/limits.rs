@@ -111,3 +111,38 @@ fn a_full_memory_budget_refuses_what_would_be_kept_and_passes_the_rest_on() {
     });
     assert_eq!(away.receive_text(), payload);
 }
+
+#[test]
+fn what_waits_on_disk_is_charged_for_its_place_also_after_a_restart() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let config = format!(
+        "data_dir = {:?}\n[store]\ndurability = \"os\"\n[limits]\nmemory_bytes = 1048576\n[session]\nqueue_messages = 100000\n",
+        dir.path().join("data")
+    );
+    let (mut broker, admin) = administered(&config);
+    let away = || Options::v5("away").persistent();
+    let mut client = Client::connect(broker.port(), away());
+    client.subscribe("t", QoS::AtLeastOnce);
+    client.disconnect();
+    let mut publisher = Client::connect(broker.port(), Options::v5("pub"));
+    let mut taken = 0_u64;
+    while !publisher.publish("t", QoS::AtLeastOnce, "x").is_error() {
+        taken += 1;
+        assert!(taken < 20_000, "nothing is charged");
+    }
+    let used = |admin: &str| metric(admin, "smqtt_broker_memory_used_bytes");
+    let before = used(&admin).expect("a number");
+    assert!(before > taken * 150, "{before} bytes for {taken} messages");
+    broker.signal("KILL");
+    broker.wait();
+    let (broker, admin) = administered(&config);
+    let after = used(&admin).expect("a number");
+    assert!(after > taken * 150, "{after} bytes for {taken} messages");
+    // Who comes for them is let in, and there is room again.
+    let mut client = Client::connect(broker.port(), away());
+    for _ in 0..taken {
+        assert_eq!(client.receive_text(), "x");
+    }
+    client.disconnect();
+    wait_for(|| (used(&admin)? < before / 4).then_some(()));
+}

@@ -22,6 +22,7 @@ mod engine;
 #[cfg(test)]
 mod faults;
 mod journal;
+mod migration;
 mod place;
 mod record;
 mod recovery;
@@ -39,6 +40,7 @@ use smallvec::SmallVec;
 use smqtt_proto::packet::{SubAck, UnsubAck};
 use smqtt_proto::{Delivery, Message, PacketId, QoS, ReasonCode, TopicFilter};
 
+use crate::memory::OnDisk;
 use crate::session::SessionRef;
 use crate::subscription::Subscription;
 
@@ -238,6 +240,7 @@ pub(crate) struct Kept {
     pub(crate) expires_at: Option<Instant>,
     state: AtomicU8,
     store: Arc<Store>,
+    _charge: OnDisk,
 }
 
 const PENDING: u8 = 0;
@@ -354,6 +357,7 @@ impl Store {
             expires_at,
             state: AtomicU8::new(state),
             store: self.clone(),
+            _charge: OnDisk::charge(),
         })
     }
 

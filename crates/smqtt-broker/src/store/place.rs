@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use super::engine::{COMMIT_KEY, Engine, Mark, Table};
 use super::journal;
+use super::migration::{MIGRATIONS, Migration, migrate, version};
 use crate::Error;
 
-/// The version of what stands in the tables. A change of it needs a migration in [`open`].
-const VERSION: u32 = 1;
 const TITLE: &str = "smqtt-broker store";
 
 /// The paths below a data directory.
@@ -60,11 +59,16 @@ pub(crate) struct Opened {
 /// # Errors
 /// [`Error::Store`]: it cannot be read or written, was made by a later version, or is damaged.
 pub(crate) fn open(data_dir: &Path) -> Result<Opened, Error> {
+    open_with(data_dir, MIGRATIONS)
+}
+
+/// The same, where these are all migrations.
+pub(crate) fn open_with(data_dir: &Path, migrations: &[Migration]) -> Result<Opened, Error> {
     let place = Place::of(data_dir);
     make(&place).map_err(|error| place.system(&error))?;
-    let mark = match read_format(&place)? {
-        Some(mark) => mark,
-        None => begin(&place)?,
+    let (version, mark) = match read_format(&place, version(migrations))? {
+        Some(format) => format,
+        None => (version(&[]), begin(&place)?),
     };
     if !place.database.exists() {
         return Err(place.error(format!(
@@ -74,12 +78,23 @@ pub(crate) fn open(data_dir: &Path) -> Result<Opened, Error> {
         )));
     }
     look_at_journals(&place, &mark, data_dir)?;
-    let disk = Disk::open(&place.database, mark).map_err(|error| {
+    let mut disk = Disk::open(&place.database, mark).map_err(|error| {
         place.error(format!(
             "{error}; if the disk is not full, run: smqtt-broker store check --data-dir {}",
             data_dir.display()
         ))
     })?;
+    let newest = self::version(migrations);
+    if version < newest {
+        last_commit(&disk)
+            .and_then(|last| migrate(&mut disk, migrations, last))
+            .and_then(|()| write_format(&place, newest, &mark))
+            .map_err(|error| {
+                place.error(format!(
+                    "it has format {version} and was not brought to {newest}: {error}; nothing is lost: restore free space, or run the version that made it"
+                ))
+            })?;
+    }
     Ok(Opened {
         place,
         engine: Box::new(disk),
@@ -122,10 +137,15 @@ fn begin(place: &Place) -> Result<Mark, Error> {
             place.format.display()
         )));
     }
-    let hex: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = format!("{TITLE}\nversion = {VERSION}\nmark = {hex}\n");
-    write_whole(&place.format, text.as_bytes()).map_err(|error| place.system(&error))?;
+    // The first version: the tables are empty, and migrate as any others.
+    write_format(place, version(&[]), &mark).map_err(|error| place.system(&error))?;
     Ok(mark)
+}
+
+fn write_format(place: &Place, version: u32, mark: &Mark) -> io::Result<()> {
+    let hex: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!("{TITLE}\nversion = {version}\nmark = {hex}\n");
+    write_whole(&place.format, text.as_bytes())
 }
 
 /// Writes a file that is there whole or not at all, also after a crash.
@@ -146,8 +166,14 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Reads the format file, if there is one.
-pub(crate) fn read_format(place: &Place) -> Result<Option<Mark>, Error> {
+/// The mark of the store, if it has a format file.
+pub(crate) fn read_mark(place: &Place) -> Result<Option<Mark>, Error> {
+    let format = read_format(place, version(MIGRATIONS))?;
+    Ok(format.map(|(_, mark)| mark))
+}
+
+/// Reads the format file, if there is one: the version, up to `newest`, and the store's mark.
+fn read_format(place: &Place, newest: u32) -> Result<Option<(u32, Mark)>, Error> {
     let text = match fs::read_to_string(&place.format) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(place.system(&error)),
@@ -161,10 +187,10 @@ pub(crate) fn read_format(place: &Place) -> Result<Option<Mark>, Error> {
     let version = value("version").and_then(|version| version.parse::<u32>().ok());
     let mark = value("mark").and_then(parse_mark);
     match (text.lines().next(), version, mark) {
-        (Some(TITLE), Some(VERSION), Some(mark)) => Ok(Some(mark)),
-        (Some(TITLE), Some(version), _) if version > VERSION => Err(place.error(format!(
-            "it has format {version}, and this smqtt-broker knows up to {VERSION}; run a later one"
+        (Some(TITLE), Some(version), _) if version > newest => Err(place.error(format!(
+            "it has format {version}, and this smqtt-broker knows up to {newest}; run a later one"
         ))),
+        (Some(TITLE), Some(version @ 1..), Some(mark)) => Ok(Some((version, mark))),
         _ => Err(place.error(format!(
             "{} is not a format file of this program; restore it from a backup",
             place.format.display()

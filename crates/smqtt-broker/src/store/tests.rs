@@ -316,7 +316,7 @@ fn a_torn_tail_is_cut_off_wherever_it_is_torn() {
     let journal = ten(dir.path());
     let whole = std::fs::read(&journal).expect("readable");
     let end = used(&journal);
-    let mark = place::read_format(&Place::of(dir.path()))
+    let mark = place::read_mark(&Place::of(dir.path()))
         .expect("readable")
         .expect("there");
     let database = Place::of(dir.path()).database;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::engine::{Change, Engine, Table};
-use super::place::{Place, last_commit, open, read_format};
+use super::place::{Place, last_commit, open, read_mark};
 use super::record::{
     Epoch, QueueRecord, SessionRecord, SubscriptionRecord, message_from_bytes, split_key,
 };
@@ -25,7 +25,7 @@ type Print<'a> = &'a mut dyn FnMut(String);
 /// [`Error::Store`] with the first thing that is wrong.
 pub(crate) fn check(data_dir: &Path, print: Print<'_>) -> Result<(), Error> {
     let place = Place::of(data_dir);
-    if let Some(mark) = read_format(&place)? {
+    if let Some(mark) = read_mark(&place)? {
         let findings = journal::check(&place.database, &mark)
             .map_err(|error| place.error(error.to_string()))?;
         print(format!("journals: {} whole commits", findings.batches));
@@ -81,7 +81,7 @@ pub(crate) fn check(data_dir: &Path, print: Print<'_>) -> Result<(), Error> {
 pub(crate) fn repair(data_dir: &Path, print: Print<'_>) -> Result<(), Error> {
     let place = Place::of(data_dir);
     let system = |error: std::io::Error| place.error(error.to_string());
-    let mark = read_format(&place)?
+    let mark = read_mark(&place)?
         .ok_or_else(|| place.error("it has no format file; restore it from a backup"))?;
     let findings = journal::check(&place.database, &mark).map_err(system)?;
     if !findings.damaged.is_empty() {
