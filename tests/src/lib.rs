@@ -14,6 +14,7 @@
 pub mod fleet;
 pub mod gate;
 pub mod gateway;
+mod listening;
 pub mod mosquitto;
 pub mod programs;
 pub mod relay;

@@ -6,9 +6,7 @@
 //! subscriber gets packet identifiers of the relay's, as many at a time as its receive maximum allows.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use bytes::BytesMut;
 use smqtt_pki::tls::{ClientAuth, server_config};
@@ -19,10 +17,11 @@ use smqtt_proto::{Decoder, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, e
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::fleet::Authority;
+use crate::listening::Listening;
 
 /// The largest packet that passes, in bytes.
 const MAX_PACKET: u32 = 1 << 20;
@@ -35,9 +34,7 @@ pub type Deed = Box<dyn FnMut(Publish) -> Vec<Publish> + Send>;
 
 /// A relay that runs until it is dropped.
 pub struct Relay {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    listening: Listening,
 }
 
 impl Relay {
@@ -67,50 +64,17 @@ impl Relay {
         )
         .expect("a server configuration");
 
-        let (stop, stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::channel();
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready
-                    .send(
-                        listener
-                            .local_addr()
-                            .expect("a bound listener has an address"),
-                    )
-                    .expect("the starter waits");
-                let acceptor = TlsAcceptor::from(Arc::new(config));
-                let deed = Arc::new(Mutex::new(deed));
-                tokio::select! {
-                    () = serve(listener, acceptor, upstream, deed) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let deed = Arc::new(Mutex::new(deed));
         Self {
-            address: address.recv().expect("the relay binds"),
-            stop: Some(stop),
-            thread: Some(thread),
+            listening: Listening::start(move |listener| serve(listener, acceptor, upstream, deed)),
         }
     }
 
     /// Where devices connect.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("mqtts://{}", self.address)
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.listening.url()
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) async fn restore_from(dir: &Path, command: Restore) -> Result<(), Fai
         &shares,
         dir,
         keeper.as_deref(),
-        command.database.as_deref(),
+        command.register.database.as_deref(),
         &Actor::operator(),
         now(),
     )

@@ -15,7 +15,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
     let Init {
         name,
         hosts,
-        database,
+        register,
         seal,
     } = command;
     // Who says how to seal knows what to ask for; everybody else at a terminal is led.
@@ -37,7 +37,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
         } else {
             hosts
         },
-        database,
+        database: register.database,
     };
     let keeper = seal.keeper()?;
     let directory = Directory::init(dir, &options, keeper.as_deref(), now()).await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::database::DatabaseOption;
 use crate::cli::keys::{KeyOptions, SealOptions};
 
 #[derive(clap::Args)]
@@ -26,15 +27,8 @@ pub(crate) struct Restore {
     #[arg(long = "share", value_name = "FILE")]
     pub(crate) shares: Vec<PathBuf>,
 
-    /// The URL of an empty PostgreSQL database for the register, in place of a file in the directory, so that several instances
-    /// can share it: postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full. It is kept in the directory, mode 0600.
-    #[arg(
-        long,
-        env = "SMQTT_DATABASE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) database: Option<String>,
+    #[command(flatten)]
+    pub(crate) register: DatabaseOption,
 
     #[command(flatten)]
     pub(crate) seal: SealOptions,

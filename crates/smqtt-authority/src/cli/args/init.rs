@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use smqtt_pki::ServerName;
 
 use super::address::parse_host;
+use super::database::DatabaseOption;
 use crate::cli::keys::{KeyOptions, SealOptions};
 
 /// The name of an authority that was given none.
@@ -21,15 +22,8 @@ pub(crate) struct Init {
     #[arg(long = "host", value_parser = parse_host, value_name = "HOST")]
     pub(crate) hosts: Vec<ServerName<'static>>,
 
-    /// The URL of an empty PostgreSQL database for the register, in place of a file in the directory, so that several instances
-    /// can share it: postgres://USER:PASSWORD@HOST/NAME?sslmode=verify-full. It is kept in the directory, mode 0600.
-    #[arg(
-        long,
-        env = "SMQTT_DATABASE",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    pub(crate) database: Option<String>,
+    #[command(flatten)]
+    pub(crate) register: DatabaseOption,
 
     #[command(flatten)]
     pub(crate) seal: SealOptions,

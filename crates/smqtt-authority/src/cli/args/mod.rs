@@ -6,6 +6,7 @@ mod attributes;
 mod audit;
 mod backup;
 mod broker;
+mod database;
 mod device;
 mod epoch;
 mod init;
