@@ -22,6 +22,10 @@ fn key_frame(pki: &mut TestPki, device: &str, topic: &str) -> (String, Vec<u8>) 
         lifetime: 3600,
         confirmation: &[9; _],
         topic,
+        rules: smqtt_format::MessageRules {
+            signed: false,
+            padded: false,
+        },
     };
     let chain: Vec<&[u8]> = chain.iter().map(AsRef::as_ref).collect();
     let frame =

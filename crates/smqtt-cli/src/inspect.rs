@@ -71,6 +71,8 @@ struct Frame {
     certificate: Option<Certificate>,
     certificates: usize,
     abe_ciphertext_bytes: usize,
+    each_signed: bool,
+    padded: bool,
 }
 
 /// The signer's own certificate, as it stands in the frame.
@@ -91,6 +93,7 @@ struct Message {
     sequence: u32,
     payload_bytes: usize,
     overhead_bytes: usize,
+    signed: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
@@ -195,6 +198,15 @@ impl Report {
                 "abe ciphertext",
                 &format_args!("{} bytes", frame.abe_ciphertext_bytes),
             );
+            let rules = match (frame.each_signed, frame.padded) {
+                (true, true) => Some("each is signed and padded"),
+                (true, false) => Some("each is signed"),
+                (false, true) => Some("each is padded"),
+                (false, false) => None,
+            };
+            if let Some(rules) = rules {
+                row("messages", &rules);
+            }
         }
         if let Some(message) = &self.message {
             if self.frame.is_none() {
@@ -209,6 +221,9 @@ impl Report {
                 "overhead",
                 &format_args!("{} bytes", message.overhead_bytes),
             );
+            if message.signed {
+                row("signature", &"of this message, not verified");
+            }
         }
         row(
             "verified",
@@ -252,6 +267,8 @@ impl Frame {
                 .map(|own| Certificate::new(own)),
             certificates: frame.certificates().len(),
             abe_ciphertext_bytes: content.ciphertext.len(),
+            each_signed: content.rules.signed,
+            padded: content.rules.padded,
         }
     }
 }
@@ -276,6 +293,7 @@ impl Message {
             sequence: message.sequence().get(),
             payload_bytes: message.payload_len(),
             overhead_bytes: bytes - message.payload_len(),
+            signed: message.signature().is_some(),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Error, Policy, Properties, Publication, Publisher, PublisherOptions,
-    QoS, Renewal, Renewals, Tally, publishable,
+    Backoff, Client, Delivery, Error, Padding, Policy, Properties, Publication, Publisher,
+    PublisherOptions, QoS, Renewal, Renewals, Signing, Tally, publishable,
 };
 use tokio::time::Instant;
 
@@ -54,6 +54,13 @@ enum FramesOption {
     Inline,
 }
 
+/// What is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SignOption {
+    Session,
+    Each,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -85,6 +92,16 @@ pub(crate) struct Options {
     /// message [default: announced with -l and --repeat, else inline]
     #[arg(long, value_name = "HOW")]
     frames: Option<FramesOption>,
+
+    /// What this device signs: each key frame, or each message too, so that no other reader of the
+    /// policy can make one in its name
+    #[arg(long, value_name = "WHAT", default_value = "session")]
+    sign: SignOption,
+
+    /// Pad payloads before they are sealed, so that their lengths tell less: off, pow2, or lengths in
+    /// bytes such as 64,256,1024
+    #[arg(long, value_name = "CLASSES", default_value = "off")]
+    pad: Padding,
 
     /// Publish the message this many times
     #[arg(long, value_name = "COUNT", conflicts_with = "lines", value_parser = clap::value_parser!(u64).range(1..))]
@@ -255,6 +272,10 @@ impl Options {
         let options = PublisherOptions::new(policy).delivery(match frames {
             FramesOption::Announced => Delivery::Announced,
             FramesOption::Inline => Delivery::Inline,
+        });
+        let options = options.padding(self.pad.clone()).signing(match self.sign {
+            SignOption::Session => Signing::Session,
+            SignOption::Each => Signing::Each,
         });
         match schema.into_schema() {
             Some(schema) => options.schema(schema),

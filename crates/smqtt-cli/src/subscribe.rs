@@ -84,6 +84,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", conflicts_with = "raw", value_parser = seconds)]
     max_age: Option<Duration>,
 
+    /// Take only messages that their publisher has signed itself, one by one (pub --sign each)
+    #[arg(long, conflicts_with = "raw")]
+    require_signature: bool,
+
     /// End after this many messages were read
     #[arg(short = 'C', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -247,6 +251,7 @@ impl Run<'_> {
             publishers: (!self.options.from.is_empty())
                 .then(|| self.options.from.iter().cloned().collect()),
             max_age: self.options.max_age,
+            require_signature: self.options.require_signature,
             ..OpenerConfig::default()
         };
         let subscribing = client.subscribe_with(&self.options.topics, self.options.qos(), demands);

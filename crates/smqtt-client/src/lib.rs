@@ -111,8 +111,8 @@ pub use subscriber::{Listener, Relayed, Subscriber};
 pub use topics::{publishable, subscribable};
 
 pub use smqtt_envelope::{
-    Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Refusal, RefusalCounts,
-    SealerConfig,
+    Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Padding, Refusal,
+    RefusalCounts, SealerConfig, Signing,
 };
 pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence, sealing_epoch};
 pub use smqtt_pki::{DeviceId, Fingerprint, Identity};

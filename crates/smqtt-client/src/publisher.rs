@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smqtt_envelope::{Announcement, Delivery, Sealer, SealerConfig};
+use smqtt_envelope::{Announcement, Delivery, Padding, Sealer, SealerConfig, Signing};
 use smqtt_format::announce::PREFIX;
 use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, sealing_epoch};
 use smqtt_policy::{Epoch, Policy, Schema};
@@ -50,6 +50,20 @@ impl PublisherOptions {
     #[must_use]
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.config.lifetime = lifetime;
+        self
+    }
+
+    /// What is signed. Default: [`Signing::Session`], each key frame.
+    #[must_use]
+    pub fn signing(mut self, signing: Signing) -> Self {
+        self.config.signing = signing;
+        self
+    }
+
+    /// To which lengths payloads are padded. Default: [`Padding::Off`].
+    #[must_use]
+    pub fn padding(mut self, padding: Padding) -> Self {
+        self.config.padding = padding;
         self
     }
 
@@ -390,6 +404,12 @@ impl Publisher {
     #[must_use]
     pub fn frames_made(&self) -> u64 {
         self.sealer.frames_made()
+    }
+
+    /// Messages signed so far: none but with [`Signing::Each`].
+    #[must_use]
+    pub fn messages_signed(&self) -> u64 {
+        self.sealer.messages_signed()
     }
 
     /// How far the messages have come. Key frames are not counted.

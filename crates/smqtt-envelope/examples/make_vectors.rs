@@ -15,7 +15,7 @@ use std::path::Path;
 use hkdf::Hkdf;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use smqtt_envelope::{Announcement, KeyId, Sealed};
+use smqtt_envelope::{Announcement, KeyId, Padding, Sealed, SealerConfig, Sequence, Signing};
 use smqtt_format::{
     Access, Envelope, KeyFrame, SealedMessage, announce, enc_structure, external_aad,
 };
@@ -23,7 +23,7 @@ use smqtt_policy::{Epoch, Policy};
 use vector_file::{
     Case, ContentKeyVector, ContentKeys, Hex, Publish, ReaderKeys, Reading, directory,
 };
-use world::{DAY, EPOCH, NOW, TECHNICIAN, World};
+use world::{DAY, EPOCH, NOW, POLICY, TECHNICIAN, World, stripped};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = std::env::args_os()
@@ -32,7 +32,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&target)?;
     let mut world = World::new();
     write(&target, "content-keys.json", &content_keys(&mut world)?)?;
-    write(&target, "reading.json", &reading(&mut world))?;
+    write(&target, "reading.json", &reading(&mut world, cases))?;
+    let mut world = World::from_seed(3);
+    write(
+        &target,
+        "signed-and-padded.json",
+        &reading(&mut world, signed_and_padded),
+    )?;
     Ok(())
 }
 
@@ -189,7 +195,7 @@ fn relabelled(message: &[u8], kid: KeyId) -> Vec<u8> {
     out
 }
 
-fn reading(world: &mut World) -> Reading {
+fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
     let mut readers = BTreeMap::new();
     for (name, attributes, epoch) in [
         ("technician", TECHNICIAN, 7),
@@ -534,4 +540,87 @@ fn cases(world: &mut World) -> Vec<Case> {
         ],
     );
     cases
+}
+
+/// Messages under frames that say what holds for each of them.
+fn signed_and_padded(world: &mut World) -> Vec<Case> {
+    const TOPIC: &str = "plant/7/temperature";
+    let device = world.device("sensor-17");
+    let colleague = world.device("anna");
+    let mut first = |signing, padding: &str| {
+        let config = SealerConfig {
+            signing,
+            padding: padding.parse::<Padding>().expect("classes"),
+            ..SealerConfig::default()
+        };
+        let mut sealer = world.sealer_with(&device, POLICY, config);
+        let sealed = world.seal(&mut sealer, TOPIC, b"21.5");
+        (sealed.announce.expect("the first message"), sealed.message)
+    };
+    let (signed, signed_message) = first(Signing::Each, "off");
+    let (padded, padded_message) = first(Signing::Session, "64,256");
+    let (both, both_message) = first(Signing::Each, "pow2");
+    let (plain, _) = first(Signing::Session, "off");
+    let of_signed = world.insider(&signed.frame, TOPIC);
+    let of_padded = world.insider(&padded.frame, TOPIC);
+    let of_plain = world.insider(&plain.frame, TOPIC);
+    let second = Sequence::new(2).expect("not 0");
+    let case = |name: &str, proves: &str, frame: &Announcement, messages: &[&[u8]]| {
+        let mut publishes = vec![announced(frame)];
+        publishes.extend(messages.iter().map(|message| publish(TOPIC, message)));
+        Case {
+            name: name.into(),
+            proves: proves.into(),
+            reader: "technician".into(),
+            publishes,
+            until: NOW + 3600,
+            expected: Vec::new(),
+        }
+    };
+    vec![
+        case(
+            "signed",
+            "a message that its publisher signed opens",
+            &signed,
+            &[&signed_message],
+        ),
+        case(
+            "padded",
+            "a padded payload comes out as it was",
+            &padded,
+            &[&padded_message],
+        ),
+        case("signed and padded", "both at once", &both, &[&both_message]),
+        case(
+            "signature taken away",
+            "a signature does not come off; the message itself still opens",
+            &signed,
+            &[&stripped(&signed_message), &signed_message],
+        ),
+        case(
+            "signed by a colleague",
+            "who holds the key still can not sign for the publisher, and uses up no number",
+            &signed,
+            &[
+                &signed_message,
+                &of_signed.seal(second, b"99", Some(&colleague)),
+            ],
+        ),
+        case(
+            "signature out of place",
+            "a frame that says nothing of signatures has no signed messages",
+            &plain,
+            &[&of_plain.seal(Sequence::FIRST, b"21.5", Some(&device))],
+        ),
+        case(
+            "not padded",
+            "what is not padded as the frame says is refused, and uses up no number",
+            &padded,
+            &[
+                &of_padded.seal(Sequence::FIRST, b"21.5", None),
+                &of_padded.seal(Sequence::FIRST, &[0; 64], None),
+                &padded_message,
+            ],
+        ),
+    ]
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smqtt_abe::Suite;
 use smqtt_format::{Access, KeyFrame, KeyFrameContent, KeyId, SignatureAlgorithm};
-use smqtt_pki::{CertificateDer, DeviceId, KeyType, Serial, UnixTime};
+use smqtt_pki::{CertificateDer, DeviceId, KeyType, Serial, UnixTime, VerifiedDevice};
 use smqtt_policy::{Epoch, Policy};
 
 use crate::content_key::confirms;
@@ -39,8 +39,10 @@ impl Opener {
             return Err((None, reason.clone()));
         }
         let (publisher, reason) = match self.vouched(frame, now) {
-            Ok((publisher, serial)) => {
-                match self.judge(frame, digest, Arc::clone(&publisher), serial, now) {
+            Ok((publisher, device)) => {
+                let serial = device.serial();
+                let signer = frame.content().rules.signed.then(|| Box::new(device));
+                match self.judge(frame, digest, Arc::clone(&publisher), (serial, signer), now) {
                     Ok(()) => return Ok(()),
                     Err(reason) => (Some(publisher), reason),
                 }
@@ -59,7 +61,7 @@ impl Opener {
         &mut self,
         frame: &KeyFrame<'_>,
         now: u64,
-    ) -> Result<(Arc<DeviceId>, Serial), Refused> {
+    ) -> Result<(Arc<DeviceId>, VerifiedDevice), Refused> {
         let content = frame.content();
         if Suite::from_id(content.suite) != Some(Suite::FabeoCpBls12381)
             || !matches!(content.access, Access::Policy(_))
@@ -105,7 +107,7 @@ impl Opener {
         if self.ring.may_be_forgotten(&publisher, content.created) {
             return refused(Refusal::ForgottenKey);
         }
-        Ok((publisher, device.serial()))
+        Ok((publisher, device))
     }
 
     /// Judges a frame whose signature is verified, and enters the verdict into the keyring.
@@ -114,7 +116,7 @@ impl Opener {
         frame: &KeyFrame<'_>,
         digest: &[u8; 32],
         publisher: Arc<DeviceId>,
-        serial: Serial,
+        (serial, signer): (Serial, Option<Box<VerifiedDevice>>),
         now: u64,
     ) -> Result<(), Refusal> {
         let content = frame.content();
@@ -136,7 +138,7 @@ impl Opener {
                 Err(reason) => (State::Refused(reason.clone()), Err(reason)),
             }
         };
-        let entry = Entry::new(
+        let mut entry = Entry::new(
             *digest,
             publisher,
             serial,
@@ -146,6 +148,10 @@ impl Opener {
             content.topic.into(),
             state,
         );
+        entry.padded = content.rules.padded;
+        if let Some(device) = signer {
+            entry.sign_by(device);
+        }
         let entered = self.ring.insert(KeyId::of_digest(digest), entry);
         self.counters.forgotten = self.ring.forgotten();
         if entered {
@@ -209,9 +215,10 @@ impl Opener {
         if self.ring.get(kid).is_none_or(|entry| entry.epoch > newest) {
             return;
         }
-        let Some(entry) = self.ring.remove(kid) else {
+        let Some(mut entry) = self.ring.remove(kid) else {
             return;
         };
+        let signer = entry.signer.take();
         let State::Ahead(bytes) = &entry.state else {
             return;
         };
@@ -219,7 +226,13 @@ impl Opener {
             return;
         };
         let publisher = Arc::clone(&entry.publisher);
-        if let Err(reason) = self.judge(&frame, &entry.digest, publisher, entry.serial, now) {
+        if let Err(reason) = self.judge(
+            &frame,
+            &entry.digest,
+            publisher,
+            (entry.serial, signer),
+            now,
+        ) {
             let publisher = Some(Arc::clone(&entry.publisher));
             self.refuse_key(&entry.home, Some(*kid), publisher, reason);
         }

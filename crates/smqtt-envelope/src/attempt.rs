@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use smqtt_format::SealedMessage;
+use smqtt_format::{SealedMessage, countersign_structure};
 
 use crate::content_key::ContentKey;
 use crate::keyring::{Entry, State};
+use crate::padding::unpad;
 use crate::window::Verdict;
+use crate::{Counters, Refusal};
 
 /// What came of it.
 pub(crate) enum Attempt {
@@ -23,6 +25,8 @@ pub(crate) enum Attempt {
     },
     /// It did not open.
     Failed,
+    /// It opened, and is not what its key frame says that it is. The window has not noted it.
+    Refused(Refusal),
 }
 
 impl Entry {
@@ -31,25 +35,67 @@ impl Entry {
         &mut self,
         topic: &str,
         sealed: &SealedMessage<'_>,
-        derivations: &mut u64,
+        counters: &mut Counters,
     ) -> Attempt {
-        if let Some((topic, state)) = self.topic_mut(topic) {
-            return match state.key.open(sealed.sequence(), sealed.ciphertext()) {
-                Some(payload) => Attempt::Opened {
-                    topic,
-                    payload,
-                    verdict: state.window.note(sealed.sequence()),
-                },
-                None => Attempt::Failed,
+        let sequence = sealed.sequence();
+        let Some(state) = self.topic(topic) else {
+            let Some(key) = self.content_key(topic, &mut counters.derivations) else {
+                return Attempt::Failed;
             };
-        }
-        let Some(key) = self.content_key(topic, derivations) else {
+            let Some(mut payload) = key.open(sequence, sealed.ciphertext()) else {
+                return Attempt::Failed;
+            };
+            return match self.fits(topic, sealed, &mut payload, counters) {
+                Ok(()) => Attempt::First { key, payload },
+                Err(refusal) => Attempt::Refused(refusal),
+            };
+        };
+        let Some(mut payload) = state.key.open(sequence, sealed.ciphertext()) else {
             return Attempt::Failed;
         };
-        match key.open(sealed.sequence(), sealed.ciphertext()) {
-            Some(payload) => Attempt::First { key, payload },
+        if let Err(refusal) = self.fits(topic, sealed, &mut payload, counters) {
+            return Attempt::Refused(refusal);
+        }
+        match self.topic_mut(topic) {
+            Some((topic, state)) => Attempt::Opened {
+                topic,
+                payload,
+                verdict: state.window.note(sequence),
+            },
             None => Attempt::Failed,
         }
+    }
+
+    /// Whether an opened message is signed and padded as its key frame says; takes the padding off.
+    fn fits(
+        &self,
+        topic: &str,
+        sealed: &SealedMessage<'_>,
+        payload: &mut Vec<u8>,
+        counters: &mut Counters,
+    ) -> Result<(), Refusal> {
+        match (&self.signer, sealed.signature()) {
+            (None, None) => {}
+            // Nothing says whose it should be.
+            (None, Some(_)) => return Err(Refusal::Altered),
+            (Some(_), None) => return Err(Refusal::Unsigned),
+            (Some(device), Some(signature)) => {
+                counters.message_verifications += 1;
+                let signed = countersign_structure(
+                    topic,
+                    &self.digest,
+                    sealed.sequence(),
+                    sealed.ciphertext(),
+                );
+                device
+                    .verify_signature(&signed, signature)
+                    .map_err(|_| Refusal::Forged)?;
+            }
+        }
+        if self.padded && !unpad(payload) {
+            return Err(Refusal::BadPadding);
+        }
+        Ok(())
     }
 
     /// The topic for which a message was sealed that does not open at `topic`, if it is among at most `trials` others of this

@@ -6,6 +6,8 @@ use std::time::Duration;
 use smqtt_format::Sequence;
 use smqtt_pki::DeviceId;
 
+use crate::Padding;
+
 /// How readers come by the key frame of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
@@ -14,6 +16,16 @@ pub enum Delivery {
     Announced,
     /// Every message carries its frame in front.
     Inline,
+}
+
+/// What a publisher's device signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signing {
+    /// Each key frame. Readers of one policy could then make messages in the publisher's name among themselves.
+    #[default]
+    Session,
+    /// Each message, too: 67 bytes and a signature more for each, and a verification for each reader.
+    Each,
 }
 
 /// When a publisher's key periods end, and how their frames travel.
@@ -28,6 +40,10 @@ pub struct SealerConfig {
     pub lifetime: Duration,
     /// How frames travel. Default announced.
     pub delivery: Delivery,
+    /// What is signed. Default each key frame.
+    pub signing: Signing,
+    /// To which lengths payloads are padded. Default not at all.
+    pub padding: Padding,
 }
 
 impl Default for SealerConfig {
@@ -37,6 +53,8 @@ impl Default for SealerConfig {
             max_topics: 256,
             lifetime: Duration::from_secs(86_400),
             delivery: Delivery::default(),
+            signing: Signing::default(),
+            padding: Padding::default(),
         }
     }
 }
@@ -88,6 +106,8 @@ pub struct OpenerConfig {
     /// its publisher signed. So publishers have to change keys at least that often (their lifetime), or their later messages are
     /// refused, too. The clock skew is allowed for. Default: no limit but that of the key's lifetime and the delay.
     pub max_age: Option<Duration>,
+    /// Whether to take only messages that their publisher's device has signed itself. Default: no.
+    pub require_signature: bool,
 }
 
 impl Default for OpenerConfig {
@@ -108,6 +128,7 @@ impl Default for OpenerConfig {
             report_missing: true,
             publishers: None,
             max_age: None,
+            require_signature: false,
         }
     }
 }

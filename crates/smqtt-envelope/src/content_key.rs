@@ -1,11 +1,15 @@
 //! From the encapsulated key to the key of one topic, and AES-256-GCM under it.
 
+use std::ops::Range;
+
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use smqtt_format::{CONFIRMATION_LEN, KeyId, SealedMessage, Sequence, enc_structure};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::padding::pad;
 
 /// HKDF label of content keys; the topic follows.
 const CONTENT: &[u8] = b"smqtt/1 content";
@@ -33,6 +37,30 @@ pub(crate) fn confirms(
     certificate: &[u8],
 ) -> bool {
     confirmation(shared, certificate).ct_eq(claimed).into()
+}
+
+/// What a message has beside its payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    /// The length to which the payload is padded.
+    pub(crate) padded: Option<usize>,
+    /// Whether it gets a signature of its own.
+    pub(crate) signed: bool,
+}
+
+impl Shape {
+    /// What sealing adds to a payload of `length` bytes, padding included.
+    pub(crate) fn overhead(&self, sequence: Sequence, length: usize) -> usize {
+        let signature = usize::from(self.signed) * SealedMessage::SIGNATURE_OVERHEAD;
+        SealedMessage::overhead(sequence, length) + signature
+    }
+}
+
+/// Where the parts of a sealed message stand.
+pub(crate) struct Placed {
+    /// Room for the signature; empty where there is none.
+    pub(crate) signature: Range<usize>,
+    pub(crate) ciphertext: Range<usize>,
 }
 
 /// Seals and opens the messages of one key frame at one topic.
@@ -74,7 +102,8 @@ impl ContentKey {
         nonce
     }
 
-    /// Appends the sealed message to `out`, which it makes large enough at once.
+    /// Appends the sealed message to `out`, which it makes large enough at once. With `padded`, the payload is padded to so many
+    /// bytes; with `signed`, there is room for a signature.
     ///
     /// `None` if the payload exceeds AES-GCM's limit of 64 GiB; `out` is then of no use.
     pub(crate) fn seal(
@@ -82,12 +111,22 @@ impl ContentKey {
         kid: &KeyId,
         sequence: Sequence,
         payload: &[u8],
+        shape: &Shape,
         out: &mut Vec<u8>,
-    ) -> Option<()> {
-        out.reserve_exact(payload.len() + SealedMessage::overhead(sequence, payload.len()));
-        SealedMessage::write_head(out, kid, sequence, payload.len());
+    ) -> Option<Placed> {
+        let length = shape.padded.unwrap_or(payload.len());
+        out.reserve_exact(length + shape.overhead(sequence, length));
+        let signature = if shape.signed {
+            SealedMessage::write_signed_head(out, kid, sequence, length)
+        } else {
+            SealedMessage::write_head(out, kid, sequence, length);
+            0..0
+        };
         let start = out.len();
-        out.extend_from_slice(payload);
+        match shape.padded {
+            Some(length) => pad(payload, length, out),
+            None => out.extend_from_slice(payload),
+        }
         let tag = self
             .cipher
             .encrypt_inout_detached(
@@ -97,7 +136,10 @@ impl ContentKey {
             )
             .ok()?;
         out.extend_from_slice(&tag);
-        Some(())
+        Some(Placed {
+            signature,
+            ciphertext: start..out.len(),
+        })
     }
 
     /// The payload, if this key at this topic sealed exactly this message.
@@ -128,7 +170,8 @@ mod tests {
     fn sealed(key: &ContentKey, number: u32) -> Vec<u8> {
         let mut out = Vec::new();
         let sequence = Sequence::new(number).expect("not 0");
-        key.seal(&KeyId([1; 8]), sequence, b"21.5", &mut out)
+        let shape = Shape::default();
+        key.seal(&KeyId([1; 8]), sequence, b"21.5", &shape, &mut out)
             .expect("short enough");
         out
     }

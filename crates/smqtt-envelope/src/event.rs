@@ -78,7 +78,7 @@ pub enum Event {
 ///
 /// Publisher, topic, payload, key id and sequence number are authentic in this sense: a registered device, `publisher`, made
 /// and signed the key frame, and whoever sealed the message for this topic under it held the frame's key. That is the
-/// publisher, or another device that satisfies the same policy.
+/// publisher, or another device that satisfies the same policy, unless the message is [signed](Message::signed).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
@@ -96,6 +96,9 @@ pub struct Message {
     pub sequence: Sequence,
     /// When the key period began, by the publisher's clock, in seconds since 1970-01-01T00:00:00Z. The message is not older.
     pub key_created: u64,
+    /// Whether the publisher's device has signed this very message. If not, another device that satisfies the same policy could have
+    /// made it.
+    pub signed: bool,
     /// Whether the broker marked it as retained: an earlier state, kept by the broker. Not authenticated.
     pub retained: bool,
     /// The [tag](Arrival::tag) with which it was handed in. Not authenticated.
@@ -130,6 +133,8 @@ pub struct Counters {
     pub forgotten: u64,
     /// Certificate chains and signatures verified.
     pub verifications: u64,
+    /// Signatures of messages verified: none but where the publisher signs each.
+    pub message_verifications: u64,
     /// Keys decapsulated (pairings).
     pub decapsulations: u64,
     /// Content keys derived, one per key frame and topic, and one per topic tried for a message that does not open.

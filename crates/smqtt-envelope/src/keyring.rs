@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smqtt_abe::SharedKey;
 use smqtt_format::KeyId;
-use smqtt_pki::{DeviceId, Serial};
+use smqtt_pki::{DeviceId, Serial, VerifiedDevice};
 use smqtt_policy::Epoch;
 
 use crate::Refusal;
@@ -16,6 +16,8 @@ use crate::window::Window;
 const ENTRY_COST: usize = size_of::<Entry>() + 128;
 /// What a topic costs besides its name, in bytes; the name is held twice, as the map's key and in the additional data.
 const TOPIC_COST: usize = size_of::<TopicState>() + size_of::<ContentKey>() + 192;
+/// What the key of a device costs that signs each message, in bytes; its shown attributes are bounded by its certificate.
+const SIGNER_COST: usize = size_of::<VerifiedDevice>() + 1_024;
 /// How many announced topics of one key are remembered.
 const ANNOUNCED_PER_KEY: usize = 32;
 
@@ -31,6 +33,10 @@ pub(crate) struct Entry {
     /// The topic that the frame itself names.
     pub(crate) home: Arc<str>,
     pub(crate) state: State,
+    /// Who signs each message, where each is signed.
+    pub(crate) signer: Option<Box<VerifiedDevice>>,
+    /// Whether payloads are padded.
+    pub(crate) padded: bool,
     /// Topics at which the frame was announced. Anybody may announce: they serve as hints only.
     announced: Vec<Announced>,
     topics: HashMap<Arc<str>, TopicState>,
@@ -86,9 +92,17 @@ impl Entry {
             ends,
             home,
             state,
+            signer: None,
+            padded: false,
             announced: Vec::new(),
             topics: HashMap::new(),
         }
+    }
+
+    /// Each message is signed by this device.
+    pub(crate) fn sign_by(&mut self, device: Box<VerifiedDevice>) {
+        self.cost += SIGNER_COST;
+        self.signer = Some(device);
     }
 
     /// The state of a topic at which a message was opened before.

@@ -6,7 +6,8 @@
 //! # Invariants
 //!
 //! - No (key, nonce) pair seals twice, and no message is opened twice (retained ones, marked, excepted).
-//! - A pairing and a signature are spent once per key frame; a message costs AES-GCM.
+//! - A pairing and a signature are spent once per key frame; a message costs AES-GCM, and a signature only where the publisher
+//!   [signs each](Signing::Each).
 //! - Nothing that arrives is an error: it is opened, or [refused](Refusal) for a stated reason and counted, and what comes next
 //!   is not affected. Memory stays within stated bounds, whatever arrives.
 //!
@@ -62,16 +63,18 @@ mod error;
 mod event;
 mod keyring;
 mod opener;
+mod padding;
 mod refusal;
 mod rejected;
 mod sealer;
 mod waiting;
 mod window;
 
-pub use config::{Delivery, OpenerConfig, SealerConfig};
+pub use config::{Delivery, OpenerConfig, SealerConfig, Signing};
 pub use error::Error;
 pub use event::{Arrival, Counters, Event, Message};
 pub use opener::Opener;
+pub use padding::{Padding, Sizes};
 pub use refusal::{Refusal, RefusalCounts};
 pub use sealer::{Announcement, Sealed, Sealer, Signer};
 

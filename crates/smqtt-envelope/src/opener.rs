@@ -329,15 +329,19 @@ impl Opener {
             }
         }
         let unfit = expired(&self.config, entry.ends, now)
-            .or_else(|| unwanted(&self.config, &publisher, entry.created, now));
+            .or_else(|| unwanted(&self.config, &publisher, entry.created, now))
+            .or_else(|| {
+                let unsigned = self.config.require_signature && entry.signer.is_none();
+                unsigned.then_some(Refusal::Unsigned)
+            });
         if let Some(reason) = unfit {
             return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
         }
         let policy = Arc::clone(&entry.policy);
         let key_created = entry.created;
+        let signed = entry.signer.is_some();
         let sequence = sealed.sequence();
-        let derivations = &mut self.counters.derivations;
-        let (topic, payload, verdict) = match entry.attempt(topic, sealed, derivations) {
+        let (topic, payload, verdict) = match entry.attempt(topic, sealed, &mut self.counters) {
             Attempt::Opened {
                 topic,
                 payload,
@@ -355,7 +359,11 @@ impl Opener {
                 self.counters.forgotten = self.ring.forgotten();
                 (topic, payload, verdict)
             }
+            Attempt::Refused(reason) => {
+                return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
+            }
             Attempt::Failed => {
+                let derivations = &mut self.counters.derivations;
                 let trials = self.config.topic_trials;
                 let reason = match entry.sealed_for(topic, sealed, trials, derivations) {
                     Some(sealed_for) => Refusal::WrongTopic { sealed_for },
@@ -387,6 +395,7 @@ impl Opener {
             kid,
             sequence,
             key_created,
+            signed,
             retained: arrival.retained,
             tag: arrival.tag,
             repeated,

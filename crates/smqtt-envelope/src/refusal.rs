@@ -127,6 +127,19 @@ pub enum Refusal {
         /// How old its key is.
         seconds: u64,
     },
+    /// The message has no signature of its own, though its key frame says that each has one, or the reader demands one.
+    #[error(
+        "it is not signed itself: its signature was taken away, or its publisher signs key frames only"
+    )]
+    Unsigned,
+    /// The message's own signature is wrong.
+    #[error(
+        "its own signature is wrong: it was altered, or made by another reader of the same policy"
+    )]
+    Forged,
+    /// The payload is not padded as its key frame says.
+    #[error("its payload is not padded as its key frame says")]
+    BadPadding,
     /// The message was opened before, or comes more than 128 messages late.
     #[error("a repetition of message {sequence}, or more than 128 messages late")]
     Replay {
@@ -176,8 +189,11 @@ codes! {
     Self::WaitingFull => "waiting-full",
     Self::UnwantedPublisher => "unwanted-publisher",
     Self::TooOld { .. } => "too-old",
+    Self::Unsigned => "unsigned",
     Self::WrongTopic { .. } => "wrong-topic",
     Self::Altered => "altered",
+    Self::Forged => "forged",
+    Self::BadPadding => "bad-padding",
     Self::Replay { .. } => "replay",
 }
 

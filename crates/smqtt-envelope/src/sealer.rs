@@ -7,14 +7,14 @@ use rand::CryptoRng;
 use smqtt_abe::SharedKey;
 use smqtt_abe::cp::PublicParameters;
 use smqtt_format::{
-    Access, KeyFrame, KeyFrameContent, KeyId, Sequence, SignatureAlgorithm, UnsignedKeyFrame,
-    announce, frame_digest,
+    Access, KeyFrame, KeyFrameContent, KeyId, MessageRules, Sequence, SignatureAlgorithm,
+    UnsignedKeyFrame, announce, countersign_structure, frame_digest,
 };
 use smqtt_pki::{CertificateDer, Identity, IdentityKey, UnixTime};
 use smqtt_policy::{Epoch, Policy};
 
-use crate::content_key::{ContentKey, confirmation};
-use crate::{Delivery, Error, SealerConfig};
+use crate::content_key::{ContentKey, Shape, confirmation};
+use crate::{Delivery, Error, SealerConfig, Signing};
 
 /// How many seconds the clock may go back within a key period before the period is ended: readers would take the frame
 /// for one from the future.
@@ -96,6 +96,8 @@ pub struct Sealer {
     /// Announcements of ended periods that the caller has not been told yet.
     clear: Vec<String>,
     frames: u64,
+    /// Messages signed.
+    signed: u64,
 }
 
 /// A key frame and what was sealed under it.
@@ -157,13 +159,14 @@ impl Sealer {
             period: None,
             clear: Vec::new(),
             frames: 0,
+            signed: 0,
         })
     }
 
     /// Seals `payload` for `topic`, with the delivery of the configuration.
     ///
     /// A new key frame is made (an encapsulation, which costs milliseconds, and a signature) for the first message and when the
-    /// last period has ended; every other message costs AES-GCM.
+    /// last period has ended; every other message costs AES-GCM, and a signature where each is signed.
     ///
     /// # Errors
     ///
@@ -228,21 +231,29 @@ impl Sealer {
         // Before anything can fail: a number is never used again.
         state.next = sequence.next().filter(|next| *next <= max);
 
+        let padding = &self.config.padding;
+        let shape = Shape {
+            padded: padding.is_on().then(|| padding.padded_len(payload.len())),
+            signed: self.config.signing == Signing::Each,
+        };
         let mut message = Vec::new();
         if delivery == Delivery::Inline {
-            message.reserve_exact(
-                period.frame.len()
-                    + payload.len()
-                    + smqtt_format::SealedMessage::overhead(sequence, payload.len()),
-            );
+            let length = shape.padded.unwrap_or(payload.len());
+            message.reserve_exact(period.frame.len() + length + shape.overhead(sequence, length));
             message.extend_from_slice(&period.frame);
         }
-        state
+        let placed = state
             .key
-            .seal(&period.kid, sequence, payload, &mut message)
+            .seal(&period.kid, sequence, payload, &shape, &mut message)
             .ok_or(Error::PayloadTooLong {
                 length: payload.len(),
             })?;
+        if shape.signed {
+            let ciphertext = &message[placed.ciphertext];
+            let signed = countersign_structure(topic, &period.digest, sequence, ciphertext);
+            message[placed.signature].copy_from_slice(&self.signer.sign(&signed));
+            self.signed += 1;
+        }
         let announce = delivery == Delivery::Announced && !state.announced;
         state.announced |= announce;
         let announce = announce.then(|| period.announcement(topic, now));
@@ -320,6 +331,12 @@ impl Sealer {
         self.frames
     }
 
+    /// How many messages were signed: none but where [each is](Signing::Each).
+    #[must_use]
+    pub fn messages_signed(&self) -> u64 {
+        self.signed
+    }
+
     /// Whether the current period can seal one more message for `topic`.
     fn serves(&self, topic: &str, now: u64) -> bool {
         self.period.as_ref().is_some_and(|period| {
@@ -364,6 +381,10 @@ impl Sealer {
             lifetime: self.lifetime,
             confirmation: &confirmation,
             topic,
+            rules: MessageRules {
+                signed: self.config.signing == Signing::Each,
+                padded: self.config.padding.is_on(),
+            },
         };
         let ends = content.ends();
         let unsigned = UnsignedKeyFrame::new(SignatureAlgorithm::Es256, &chain, &content)?;

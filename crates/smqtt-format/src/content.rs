@@ -27,6 +27,7 @@ mod key {
     pub(super) const LIFETIME: u64 = 8;
     pub(super) const CONFIRMATION: u64 = 9;
     pub(super) const TOPIC: u64 = 10;
+    pub(super) const RULES: u64 = 11;
 }
 
 /// Who may open: stated by a policy (the frame carries a policy, readers carry attributes) or by attributes (the frame
@@ -37,6 +38,28 @@ pub enum Access<'a> {
     Policy(&'a str),
     /// Key-policy: the attribute set's canonical encoding, map key 4.
     Attributes(&'a [u8]),
+}
+
+/// What holds for every message under a key frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageRules {
+    /// Each message carries its own signature by the device that signed the frame.
+    pub signed: bool,
+    /// Each payload is padded.
+    pub padded: bool,
+}
+
+impl MessageRules {
+    fn bits(self) -> u8 {
+        u8::from(self.signed) | u8::from(self.padded) << 1
+    }
+
+    fn of_bits(bits: u8) -> Option<Self> {
+        (1..=3).contains(&bits).then_some(Self {
+            signed: bits & 1 != 0,
+            padded: bits & 2 != 0,
+        })
+    }
 }
 
 /// What a key frame says. Everything in it is public, and covered by the publisher's signature.
@@ -59,6 +82,8 @@ pub struct KeyFrameContent<'a> {
     /// The topic for which the frame was first made, map key 10. A frame may serve further topics; a reader that can not open
     /// a message at the topic where it arrived tries this one, to tell a moved message from an altered one.
     pub topic: &'a str,
+    /// What holds for every message under it, map key 11; left out where nothing does.
+    pub rules: MessageRules,
 }
 
 impl<'a> KeyFrameContent<'a> {
@@ -71,7 +96,8 @@ impl<'a> KeyFrameContent<'a> {
         self.check()?;
         let mut out = Vec::with_capacity(96 + self.access_len() + self.ciphertext.len());
         write(&mut out, |e| {
-            e.map(9)?;
+            let rules = self.rules.bits();
+            e.map(9 + u64::from(rules != 0))?;
             e.u64(key::VERSION)?.u64(VERSION)?;
             e.u64(key::SUITE)?.u8(self.suite)?;
             match self.access {
@@ -84,6 +110,9 @@ impl<'a> KeyFrameContent<'a> {
             e.u64(key::LIFETIME)?.u32(self.lifetime)?;
             e.u64(key::CONFIRMATION)?.bytes(self.confirmation)?;
             e.u64(key::TOPIC)?.str(self.topic)?;
+            if rules != 0 {
+                e.u64(key::RULES)?.u8(rules)?;
+            }
             e.ok()
         });
         Ok(out)
@@ -105,7 +134,7 @@ impl<'a> KeyFrameContent<'a> {
             VERSION => {}
             other => return Err(Error::UnsupportedVersion(other)),
         }
-        if entries != 9 {
+        if !matches!(entries, 9 | 10) {
             return Err(Error::Unexpected {
                 part: "key frame's content",
                 offset,
@@ -136,6 +165,15 @@ impl<'a> KeyFrameContent<'a> {
         let confirmation = reader.bytes_of("confirmation")?;
         reader.expect(key::TOPIC, LABEL)?;
         let topic = reader.text("topic")?;
+        let rules = if entries == 10 {
+            reader.expect(key::RULES, LABEL)?;
+            let part = "rules for messages";
+            let offset = reader.position();
+            MessageRules::of_bits(narrow(&mut reader, part)?)
+                .ok_or(Error::Unexpected { part, offset })?
+        } else {
+            MessageRules::default()
+        };
         reader.end("key frame's content")?;
         let content = Self {
             suite,
@@ -146,6 +184,7 @@ impl<'a> KeyFrameContent<'a> {
             lifetime,
             confirmation,
             topic,
+            rules,
         };
         content.check()?;
         Ok(content)

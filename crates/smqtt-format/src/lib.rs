@@ -53,7 +53,7 @@ mod sealed;
 mod state;
 mod structures;
 
-pub use content::{Access, CONFIRMATION_LEN, KeyFrameContent, VERSION};
+pub use content::{Access, CONFIRMATION_LEN, KeyFrameContent, MessageRules, VERSION};
 pub use envelope::Envelope;
 pub use error::Error;
 pub use frame::{KeyFrame, SignatureAlgorithm, UnsignedKeyFrame};
@@ -63,4 +63,4 @@ pub use sealed::{SealedMessage, Sequence};
 pub use state::{
     AuthorityState, STATE_CONTENT_TYPE, STATE_TOPIC, Sealing, SignedState, sealing_epoch,
 };
-pub use structures::{enc_structure, external_aad, sig_structure};
+pub use structures::{countersign_structure, enc_structure, external_aad, sig_structure};

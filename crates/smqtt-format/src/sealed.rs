@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use crate::cbor::{Reader, head_len, write};
 use crate::{Error, KeyId};
@@ -12,6 +13,8 @@ const TAG: u64 = 16;
 const KID: u64 = 4;
 /// Header label: Partial IV.
 const PARTIAL_IV: u64 = 6;
+/// Header label: abbreviated countersignature, version 2 (RFC 9338).
+const COUNTERSIGNATURE: u64 = 12;
 /// The protected header `{1: 3}`: algorithm A256GCM.
 pub(crate) const PROTECTED: [u8; 3] = [0xa1, 0x01, 0x03];
 
@@ -45,6 +48,12 @@ impl Sequence {
         self.0.checked_add(1).map(Self)
     }
 
+    /// The Partial IV, written into `number`.
+    pub(crate) fn partial_iv(self, number: &mut [u8; 4]) -> &[u8] {
+        *number = self.0.get().to_be_bytes();
+        &number[number.len() - self.encoded_len()..]
+    }
+
     /// Length in bytes of the Partial IV, 1 to 4.
     const fn encoded_len(self) -> usize {
         (u32::BITS - self.0.leading_zeros()).div_ceil(8) as usize
@@ -63,12 +72,17 @@ pub struct SealedMessage<'a> {
     bytes: &'a [u8],
     kid: KeyId,
     sequence: Sequence,
+    signature: Option<&'a [u8; SealedMessage::SIGNATURE_LEN]>,
     ciphertext: &'a [u8],
 }
 
 impl<'a> SealedMessage<'a> {
     /// Length in bytes of the authentication tag at the end of the ciphertext.
     pub const TAG_LEN: usize = 16;
+    /// Length in bytes of a message's own signature, r ‖ s.
+    pub const SIGNATURE_LEN: usize = 64;
+    /// Bytes that its own signature adds to a message.
+    pub const SIGNATURE_OVERHEAD: usize = 3 + Self::SIGNATURE_LEN;
 
     /// Reads a sealed message that fills `bytes`.
     ///
@@ -86,11 +100,23 @@ impl<'a> SealedMessage<'a> {
                 offset,
             });
         }
-        reader.map_of(2, "sealed message's unprotected header")?;
+        let offset = reader.position();
+        let part = "sealed message's unprotected header";
+        let is_signed = match reader.map(part)? {
+            2 => false,
+            3 => true,
+            _ => return Err(Error::Unexpected { part, offset }),
+        };
         reader.expect(KID, "sealed message's header label")?;
         let kid = KeyId(*reader.bytes_of("key id")?);
         reader.expect(PARTIAL_IV, "sealed message's header label")?;
         let sequence = sequence(&mut reader)?;
+        let signature = if is_signed {
+            reader.expect(COUNTERSIGNATURE, "sealed message's header label")?;
+            Some(reader.bytes_of("sealed message's signature")?)
+        } else {
+            None
+        };
         let offset = reader.position();
         let ciphertext = reader.bytes("ciphertext")?;
         if ciphertext.len() < Self::TAG_LEN {
@@ -104,6 +130,7 @@ impl<'a> SealedMessage<'a> {
             bytes,
             kid,
             sequence,
+            signature,
             ciphertext,
         })
     }
@@ -124,6 +151,13 @@ impl<'a> SealedMessage<'a> {
     #[must_use]
     pub fn sequence(&self) -> Sequence {
         self.sequence
+    }
+
+    /// Its own signature by the publisher's device, if it has one: ES256 over the
+    /// [`countersign_structure`](crate::countersign_structure).
+    #[must_use]
+    pub fn signature(&self) -> Option<&'a [u8; Self::SIGNATURE_LEN]> {
+        self.signature
     }
 
     /// The ciphertext, which ends with the 16 bytes of the authentication tag.
@@ -156,21 +190,52 @@ impl<'a> SealedMessage<'a> {
     /// Appends everything that stands in front of the ciphertext of a payload of `payload_len` bytes. The caller appends
     /// exactly `payload_len` bytes of ciphertext and the 16 bytes of the tag.
     pub fn write_head(out: &mut Vec<u8>, kid: &KeyId, sequence: Sequence, payload_len: usize) {
-        let number = sequence.get().to_be_bytes();
-        let partial_iv = &number[number.len() - sequence.encoded_len()..];
-        write(out, |e| {
-            e.tag(minicbor::data::Tag::new(TAG))?
-                .array(3)?
-                .bytes(&PROTECTED)?
-                .map(2)?
-                .u64(KID)?
-                .bytes(kid.as_bytes())?
-                .u64(PARTIAL_IV)?
-                .bytes(partial_iv)?
-                .bytes_len((payload_len + Self::TAG_LEN) as u64)?
-                .ok()
-        });
+        head(out, kid, sequence, payload_len, None);
     }
+
+    /// As [`write_head`](Self::write_head), with room for the message's own signature, which the caller writes at the place that
+    /// is returned once the ciphertext is there.
+    pub fn write_signed_head(
+        out: &mut Vec<u8>,
+        kid: &KeyId,
+        sequence: Sequence,
+        payload_len: usize,
+    ) -> Range<usize> {
+        head(
+            out,
+            kid,
+            sequence,
+            payload_len,
+            Some(&[0; Self::SIGNATURE_LEN]),
+        );
+        let end = out.len() - head_len((payload_len + Self::TAG_LEN) as u64);
+        end - Self::SIGNATURE_LEN..end
+    }
+}
+
+/// Everything in front of the ciphertext.
+fn head(
+    out: &mut Vec<u8>,
+    kid: &KeyId,
+    sequence: Sequence,
+    payload_len: usize,
+    signature: Option<&[u8; SealedMessage::SIGNATURE_LEN]>,
+) {
+    write(out, |e| {
+        e.tag(minicbor::data::Tag::new(TAG))?
+            .array(3)?
+            .bytes(&PROTECTED)?
+            .map(2 + u64::from(signature.is_some()))?
+            .u64(KID)?
+            .bytes(kid.as_bytes())?
+            .u64(PARTIAL_IV)?
+            .bytes(sequence.partial_iv(&mut [0; 4]))?;
+        if let Some(signature) = signature {
+            e.u64(COUNTERSIGNATURE)?.bytes(signature)?;
+        }
+        e.bytes_len((payload_len + SealedMessage::TAG_LEN) as u64)?
+            .ok()
+    });
 }
 
 /// Reads a Partial IV: 1 to 4 bytes, the first of them not zero.

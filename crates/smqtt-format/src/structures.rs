@@ -1,5 +1,6 @@
 //! The byte strings that are signed and authenticated but not sent (RFC 9052 §4.4 and §5.3).
 
+use crate::Sequence;
 use crate::cbor::write;
 use crate::sealed::PROTECTED;
 
@@ -50,6 +51,38 @@ pub fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The `Countersign_structure` of a sealed message's own signature (RFC 9338 §3.3, abbreviated countersignature of a structure
+/// without other fields): the bytes that the publisher's device signs.
+///
+/// The external data names what the ciphertext does not: the topic, the SHA-256 of the key frame, the message's number.
+#[must_use]
+pub fn countersign_structure(
+    topic: &str,
+    frame_digest: &[u8; 32],
+    sequence: Sequence,
+    ciphertext: &[u8],
+) -> Vec<u8> {
+    let mut external = Vec::with_capacity(56 + topic.len());
+    write(&mut external, |e| {
+        e.array(4)?
+            .str(PROTOCOL)?
+            .str(topic)?
+            .bytes(frame_digest)?
+            .bytes(sequence.partial_iv(&mut [0; 4]))?
+            .ok()
+    });
+    let mut out = Vec::with_capacity(40 + external.len() + ciphertext.len());
+    write(&mut out, |e| {
+        e.array(4)?
+            .str("CounterSignature0")?
+            .bytes(&PROTECTED)?
+            .bytes(&external)?
+            .bytes(ciphertext)?
+            .ok()
+    });
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +96,15 @@ mod tests {
         assert_eq!(
             sig_structure(&[1], &[2, 3]),
             b"\x84\x6aSignature1\x41\x01\x40\x42\x02\x03"
+        );
+        let sequence = Sequence::new(256).expect("not 0");
+        let mut expected = b"\x84\x71CounterSignature0\x43\xa1\x01\x03\x58\x32".to_vec();
+        expected.extend_from_slice(b"\x84\x67smqtt/1\x63a/b\x58\x20");
+        expected.extend_from_slice(&[7; 32]);
+        expected.extend_from_slice(b"\x42\x01\x00\x42\x02\x03");
+        assert_eq!(
+            countersign_structure("a/b", &[7; 32], sequence, &[2, 3]),
+            expected
         );
     }
 }

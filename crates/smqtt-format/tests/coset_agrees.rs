@@ -19,6 +19,10 @@ const CONTENT: KeyFrameContent<'static> = KeyFrameContent {
     lifetime: 86_400,
     confirmation: &[0xcd; 16],
     topic: "clinic/icu/bed-4",
+    rules: smqtt_format::MessageRules {
+        signed: false,
+        padded: false,
+    },
 };
 
 fn x5chain(chain: &[&[u8]]) -> Value {

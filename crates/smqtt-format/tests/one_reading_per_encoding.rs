@@ -35,6 +35,10 @@ impl Fields {
             lifetime: self.lifetime,
             confirmation: &self.confirmation,
             topic: &self.topic,
+            rules: smqtt_format::MessageRules {
+                signed: false,
+                padded: false,
+            },
         }
     }
 

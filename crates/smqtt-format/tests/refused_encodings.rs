@@ -14,6 +14,10 @@ const CONTENT: KeyFrameContent<'static> = KeyFrameContent {
     lifetime: 60,
     confirmation: &[0; 16],
     topic: "t",
+    rules: smqtt_format::MessageRules {
+        signed: false,
+        padded: false,
+    },
 };
 
 /// `d0 83 43 a1 01 03 a2 04 48 kid 06 41 01 50 tag`: the smallest sealed message.

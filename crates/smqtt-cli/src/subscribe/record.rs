@@ -20,6 +20,9 @@ pub(super) struct Record<'a> {
     retained: bool,
     /// When it was opened here.
     time: String,
+    /// Whether the publisher has signed this very message.
+    #[serde(skip_serializing_if = "is_false")]
+    signed: bool,
     #[serde(skip_serializing_if = "is_false")]
     repeated: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -76,6 +79,7 @@ impl<'a> Record<'a> {
             qos: message.qos as u8,
             retained: message.retained,
             time: now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+            signed: message.signed,
             repeated: message.repeated,
             late: message.late,
             properties: PropertiesRecord::new(message.properties()),

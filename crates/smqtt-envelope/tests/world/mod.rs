@@ -5,14 +5,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce};
+use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use sha2::Sha256;
 use smqtt_abe::cp::{self, AttributeKey, MasterKey, PublicParameters};
 use smqtt_envelope::{
     Announcement, Event, KeyId, Message, Opener, OpenerConfig, Refusal, Sealed, Sealer,
     SealerConfig, Signer,
 };
-use smqtt_format::{KeyFrame, KeyFrameContent, UnsignedKeyFrame, announce};
+use smqtt_format::{
+    KeyFrame, KeyFrameContent, SealedMessage, Sequence, UnsignedKeyFrame, announce,
+};
 use smqtt_pki::{
     CertificateAuthority, CertificateDer, CertificateRequest, IdentityKey, Serial, UnixTime,
     Validity,
@@ -230,4 +235,99 @@ pub fn key_refused(events: Vec<Event>) -> Refusal {
 #[track_caller]
 pub fn nothing(events: Vec<Event>) {
     assert!(events.is_empty(), "expected no event, found {events:?}");
+}
+
+/// What any reader of a policy can do: it holds the key of the frame, and seals what it likes under it.
+pub struct Insider {
+    cipher: Aes256Gcm,
+    iv: [u8; 12],
+    topic: String,
+    kid: KeyId,
+    digest: [u8; 32],
+}
+
+impl World {
+    pub fn insider(&mut self, frame: &[u8], topic: &str) -> Insider {
+        let key = self.attribute_key(TECHNICIAN, EPOCH);
+        let content = *KeyFrame::parse(frame).expect("a frame").content();
+        let smqtt_format::Access::Policy(policy) = content.access else {
+            panic!("a policy");
+        };
+        let policy = smqtt_policy::Policy::from_canonical(policy).expect("canonical");
+        let shared = key
+            .decapsulate(
+                &self.parameters,
+                &policy.at_epoch(EPOCH),
+                content.ciphertext,
+            )
+            .expect("it may");
+        let digest = smqtt_format::frame_digest(frame);
+        let mut okm = [0; 44];
+        Hkdf::<Sha256>::new(Some(&digest), shared.as_bytes())
+            .expand_multi_info(&[b"smqtt/1 content", topic.as_bytes()], &mut okm)
+            .expect("short");
+        let (key, iv) = okm.split_at(32);
+        Insider {
+            cipher: Aes256Gcm::new_from_slice(key).expect("32 bytes"),
+            iv: iv.try_into().expect("12 bytes"),
+            topic: topic.to_owned(),
+            kid: KeyId::of_digest(&digest),
+            digest,
+        }
+    }
+}
+
+impl Insider {
+    /// Seals a plaintext as it is, signed by `device` if there is one.
+    pub fn seal(&self, sequence: Sequence, plaintext: &[u8], device: Option<&Device>) -> Vec<u8> {
+        let mut nonce = self.iv;
+        for (byte, number) in nonce[8..].iter_mut().zip(sequence.get().to_be_bytes()) {
+            *byte ^= number;
+        }
+        let mut ciphertext = plaintext.to_vec();
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(
+                &Nonce::from(nonce),
+                &smqtt_format::enc_structure(&self.topic),
+                ciphertext.as_mut_slice().into(),
+            )
+            .expect("short");
+        ciphertext.extend_from_slice(&tag);
+        let mut out = Vec::new();
+        match device {
+            None => SealedMessage::write_head(&mut out, &self.kid, sequence, plaintext.len()),
+            Some(device) => {
+                let place = SealedMessage::write_signed_head(
+                    &mut out,
+                    &self.kid,
+                    sequence,
+                    plaintext.len(),
+                );
+                let signed = smqtt_format::countersign_structure(
+                    &self.topic,
+                    &self.digest,
+                    sequence,
+                    &ciphertext,
+                );
+                out[place].copy_from_slice(&device.0.sign(&signed));
+            }
+        }
+        out.extend_from_slice(&ciphertext);
+        out
+    }
+}
+
+/// A message with its own signature taken away, as anybody on the way can.
+pub fn stripped(message: &[u8]) -> Vec<u8> {
+    let sealed = SealedMessage::parse(message).expect("a message");
+    let mut out = Vec::new();
+    SealedMessage::write_head(
+        &mut out,
+        &sealed.kid(),
+        sealed.sequence(),
+        sealed.payload_len(),
+    );
+    out.extend_from_slice(sealed.ciphertext());
+    out
 }
