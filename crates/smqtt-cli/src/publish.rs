@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
     Backoff, Client, Delivery, Error, Padding, Policy, Properties, Publication, Publisher,
-    PublisherOptions, QoS, Renewal, Renewals, Signing, Tally, publishable,
+    PublisherOptions, QoS, Queue, Renewal, Renewals, Signing, Tally, WhenFull, publishable,
 };
 use tokio::time::Instant;
 
@@ -52,6 +52,14 @@ Exit codes: smqtt --help";
 enum FramesOption {
     Announced,
     Inline,
+}
+
+/// What happens when the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FullOption {
+    Wait,
+    Refuse,
+    DropOldest,
 }
 
 /// What is signed.
@@ -102,6 +110,24 @@ pub(crate) struct Options {
     /// bytes such as 64,256,1024
     #[arg(long, value_name = "CLASSES", default_value = "off")]
     pad: Padding,
+
+    /// Keep what is published in this directory, sealed, until the broker has acknowledged it, and
+    /// begin with what is left there; the broker may be away. Key frames go inline
+    #[arg(long, value_name = "DIR")]
+    queue: Option<PathBuf>,
+
+    /// With --queue: the most messages that it holds
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, requires = "queue", value_parser = clap::value_parser!(u64).range(1..))]
+    queue_messages: u64,
+
+    /// With --queue: the most bytes that it holds
+    #[arg(long, value_name = "BYTES", default_value_t = 67_108_864, requires = "queue", value_parser = clap::value_parser!(u64).range(1..))]
+    queue_bytes: u64,
+
+    /// With --queue: what happens when it is full: wait, refuse the message and end, or drop the
+    /// oldest ones
+    #[arg(long, value_name = "WHAT", default_value = "wait", requires = "queue")]
+    queue_full: FullOption,
 
     /// Publish the message this many times
     #[arg(long, value_name = "COUNT", conflicts_with = "lines", value_parser = clap::value_parser!(u64).range(1..))]
@@ -173,6 +199,13 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What the queue has so far, with `--json`.
+#[derive(Debug, Serialize)]
+struct Kept {
+    r#type: &'static str,
+    count: u64,
+}
+
 /// The summary of `--json`.
 #[derive(Debug, Serialize)]
 struct Summary {
@@ -197,7 +230,10 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let mut input = Input::open(&options.message, options.repeat.unwrap_or(1))?;
 
     let interrupt = Interrupt::listen()?;
-    let connect = connect.reconnect(options.backoff());
+    let mut connect = connect.reconnect(options.backoff());
+    if let Some(queue) = options.queue() {
+        connect = connect.queue(queue);
+    }
     let client = tokio::select! {
         client = Client::connect(connect) => client?,
         () = interrupt.asked() => return Ok(Exit::Done),
@@ -214,17 +250,25 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         options: &options,
         progress: Progress::new(options.is_long() && !options.quiet, options.repeat),
         bytes: 0,
+        kept: 0,
     };
     let sent = run.send(&mut input, &interrupt).await;
     let settled = run.settle().await;
     run.progress.clear();
     let tally = run.publisher.tally();
     run.summarise(&tally);
-    let closed = run.close().await;
+    // What is kept is on the disk: there is nothing to wait for.
+    let closed = match options.queue.is_some() && settled.is_err() {
+        true => Ok(()),
+        false => run.close().await,
+    };
     // The first thing that went wrong is the one to report; a lost connection is, by what it cost.
     let mut lost = None;
     if let Err(failure) = sent.and(settled) {
         if failure.exit() != Exit::Lost {
+            return Err(failure);
+        }
+        if options.queue.is_some() {
             return Err(failure);
         }
         lost = Some(failure);
@@ -256,7 +300,25 @@ impl Options {
         }
     }
 
+    fn queue(&self) -> Option<Queue> {
+        let queue = Queue::on_disk(self.queue.as_ref()?)
+            .max_messages(self.queue_messages)
+            .max_bytes(self.queue_bytes)
+            .when_full(match self.queue_full {
+                FullOption::Wait => WhenFull::Wait,
+                FullOption::Refuse => WhenFull::Refuse,
+                FullOption::DropOldest => WhenFull::DropOldest,
+            });
+        Some(queue)
+    }
+
     fn backoff(&self) -> Option<Backoff> {
+        if self.queue.is_some() {
+            return Some(Backoff {
+                most: Duration::from_secs(10),
+                ..Backoff::default()
+            });
+        }
         (self.is_long() && self.retry > 0).then(|| Backoff {
             give_up: Some(Duration::from_secs(self.retry)),
             ..Backoff::default()
@@ -318,6 +380,8 @@ struct Run<'a> {
     options: &'a Options,
     progress: Progress,
     bytes: u64,
+    /// Messages that the queue has, as was told.
+    kept: u64,
 }
 
 impl Run<'_> {
@@ -333,6 +397,10 @@ impl Run<'_> {
                     if !self.options.quiet {
                         console::say(&format!("this device could not be renewed: {error}"));
                     }
+                    continue;
+                }
+                _ = self.publisher.kept_beyond(self.kept), if self.options.queue.is_some() => {
+                    self.tell_kept();
                     continue;
                 }
                 payload = input.next() => match payload? {
@@ -371,6 +439,7 @@ impl Run<'_> {
             }
             count += 1;
             self.bytes += payload.len() as u64;
+            self.tell_kept();
             self.show_progress();
         }
     }
@@ -381,7 +450,9 @@ impl Run<'_> {
         loop {
             let before = self.publisher.tally().in_flight();
             let waited = tokio::time::timeout(Duration::from_millis(200), self.publisher.flush());
-            if waited.await.is_ok() {
+            let done = waited.await.is_ok();
+            self.tell_kept();
+            if done {
                 return Ok(());
             }
             self.show_progress();
@@ -391,6 +462,16 @@ impl Run<'_> {
             let waited = tokio::time::timeout(patience, self.publisher.flush()).await;
             let after = self.publisher.tally().in_flight();
             if waited.is_err() && after >= before {
+                if let Some(queue) = &self.options.queue {
+                    return Err(Failure::new(
+                        Exit::Lost,
+                        format!(
+                            "the broker acknowledged nothing for {} s; {after} messages are kept in {} and go out with the next --queue of it",
+                            patience.as_secs(),
+                            queue.display()
+                        ),
+                    ));
+                }
                 return Err(Failure::new(
                     Exit::Lost,
                     format!(
@@ -400,6 +481,25 @@ impl Run<'_> {
                 ));
             }
         }
+    }
+
+    /// Tells a program how many messages the queue has: these it may forget.
+    fn tell_kept(&mut self) {
+        let kept = self.publisher.tally().kept;
+        if kept == self.kept {
+            return;
+        }
+        self.kept = kept;
+        if !self.options.json {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        let line = Kept {
+            r#type: "kept",
+            count: kept,
+        };
+        // Nobody reads it any more: the messages are kept all the same.
+        let _ = json::line(&mut out, &line).and_then(|()| out.flush());
     }
 
     fn show_progress(&mut self) {

@@ -19,6 +19,8 @@ use crate::connection::{Certificate, Connection};
 use crate::credentials::{Credentials, newer};
 use crate::inbox::Inbox;
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
+#[cfg(feature = "queue")]
+use crate::queue::{Courier, Gauge, Store};
 use crate::states::AuthorityStates;
 use crate::topics::{announcements, subscribable};
 use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber, clock};
@@ -40,6 +42,9 @@ struct Shared {
     taken: Arc<Notify>,
     /// How to connect from now on, for the connection task to take.
     certificate: Certificate,
+    /// How full the queue is, if there is one.
+    #[cfg(feature = "queue")]
+    gauge: Option<Arc<Gauge>>,
     task: Mutex<Option<JoinHandle<Result<(), Loss>>>>,
     credentials: watch::Sender<Arc<Credentials>>,
     /// The newest epoch of a message that a subscriber could not open yet.
@@ -65,6 +70,19 @@ impl Client {
         let close = options.timeouts.close;
         let protocol = options.protocol;
         let (commands, requests) = mpsc::channel(COMMANDS);
+        #[cfg(feature = "queue")]
+        let queue = options.queue.clone();
+        #[cfg(feature = "queue")]
+        if queue.is_some() && options.reconnect.is_none() {
+            return Err(Error::Option(
+                "a queue waits for the broker: say how to reconnect".to_owned(),
+            ));
+        }
+        #[cfg(feature = "queue")]
+        let store = queue
+            .as_ref()
+            .map(|queue| Store::open(queue.directory(), credentials.identity.device()))
+            .transpose()?;
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
         let certificate = Certificate::default();
@@ -76,12 +94,25 @@ impl Client {
             Arc::clone(&certificate),
         )
         .await?;
+        #[cfg(feature = "queue")]
+        let (commands, gauge) = match queue.zip(store) {
+            Some((queue, store)) => {
+                let gauge = Arc::new(Gauge::new(queue));
+                let (handed, taken) = mpsc::channel(COMMANDS);
+                let courier = Courier::new(store, Arc::clone(&gauge), taken, commands)?;
+                tokio::spawn(courier.run());
+                (handed, Some(gauge))
+            }
+            None => (commands, None),
+        };
         let task = tokio::spawn(connection.run());
         Ok(Self(Arc::new(Shared {
             commands,
             ended,
             taken,
             certificate,
+            #[cfg(feature = "queue")]
+            gauge,
             task: Mutex::new(Some(task)),
             credentials: watch::Sender::new(Arc::new(credentials)),
             ahead: Ahead::default(),
@@ -167,7 +198,12 @@ impl Client {
     /// [`Error::DamagedIdentity`] if the identity's attribute key is of no epoch, [`Error::Seal`] for
     /// options out of their range.
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
-        let options = options.into();
+        let mut options = options.into();
+        #[cfg(feature = "queue")]
+        if self.0.gauge.is_some() {
+            // A frame that was announced may be gone before a message that waited.
+            options.config.delivery = smqtt_envelope::Delivery::Inline;
+        }
         let delivery = options.config.delivery;
         let credentials = self.0.credentials.subscribe();
         let sealer = self.sealer(options)?;
@@ -177,6 +213,8 @@ impl Client {
             sealer,
             delivery,
             credentials,
+            #[cfg(feature = "queue")]
+            self.0.gauge.clone(),
         ))
     }
 
@@ -347,6 +385,7 @@ impl Client {
         qos: QoS,
     ) -> Result<Arc<Inbox>, Error> {
         let inbox = Arc::new(Inbox::new(Arc::clone(&self.0.taken)));
+        let mut unclaimed = Unclaimed(Some(Arc::clone(&inbox)));
         let (done, granted) = oneshot::channel();
         let command = Command::Subscribe(SubscribeCommand {
             announcements,
@@ -358,7 +397,19 @@ impl Client {
         let lost = || self.0.ended.error();
         self.0.commands.send(command).await.map_err(|_| lost())?;
         granted.await.map_err(|_| lost())??;
+        unclaimed.0 = None;
         Ok(inbox)
+    }
+}
+
+/// An inbox whose subscriber does not wait for it any more: it must not fill up and stop the reading.
+struct Unclaimed(Option<Arc<Inbox>>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(inbox) = &self.0 {
+            inbox.abandon();
+        }
     }
 }
 

@@ -88,7 +88,16 @@ impl Connection {
         certificate: Certificate,
     ) -> Result<Self, Error> {
         let dialler = dialler(&options)?;
-        let opened = dialler.dial(&mut Session::new()).await?;
+        #[cfg(feature = "queue")]
+        let waits = options.queue.is_some();
+        #[cfg(not(feature = "queue"))]
+        let waits = false;
+        // With a queue the broker may come later.
+        let opened = if waits {
+            None
+        } else {
+            Some(dialler.dial(&mut Session::new()).await?)
+        };
         let mut connection = Self {
             dialler,
             backoff: options.reconnect,
@@ -106,10 +115,9 @@ impl Connection {
             handles_gone: false,
             receipts: Vec::new(),
         };
-        // Whoever loses the connection comes back to its session.
-        connection.dialler.mqtt.connect.clean_start =
-            connection.backoff.is_none() || !connection.dialler.mqtt.connect.version.is_v5();
-        connection.begin(opened);
+        if let Some(opened) = opened {
+            connection.begin(opened);
+        }
         Ok(connection)
     }
 
@@ -162,6 +170,9 @@ impl Connection {
                 .subscription_identifiers_available
                 .unwrap_or(true);
         self.number += 1;
+        // Whoever loses the connection comes back to its session.
+        self.dialler.mqtt.connect.clean_start =
+            self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5();
         self.link = Some(link);
         self.recover(session_present, forgotten);
     }
@@ -186,6 +197,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Served {
+        if self.link.is_none() {
+            return Served::Lost(Loss::new("there is no connection yet"));
+        }
         loop {
             if self.takes_new_certificate() {
                 return Served::Outdated;
@@ -439,8 +453,11 @@ impl Connection {
         self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
         let give_up = backoff.give_up.map(|limit| Instant::now() + limit);
         for attempt in 0u32.. {
-            let wait = backoff.wait(attempt, &mut rand::rng());
-            tokio::time::sleep(wait).await;
+            // The very first connection is made at once.
+            if self.number > 0 || attempt > 0 {
+                let wait = backoff.wait(attempt, &mut rand::rng());
+                tokio::time::sleep(wait).await;
+            }
             let _ = self.takes_new_certificate();
             // Nobody is left: what is in flight gets its time, not for ever.
             self.subscriptions.sweep(&mut self.receipts);

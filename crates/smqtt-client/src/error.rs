@@ -61,6 +61,24 @@ pub enum Error {
     /// The identity cannot open anything.
     #[error("this identity cannot open messages: {0}")]
     Open(smqtt_envelope::Error),
+    /// The queue for what cannot be sent yet is full.
+    #[error(
+        "the queue is full: it holds {messages} messages or {bytes} bytes; raise its limits, let it wait or drop the oldest, or connect"
+    )]
+    QueueFull {
+        /// The most messages that it holds.
+        messages: u64,
+        /// The most bytes that it holds.
+        bytes: u64,
+    },
+    /// The queue on disk can not be used.
+    #[error("the queue in {directory} can not be used: {reason}")]
+    Queue {
+        /// Where it is.
+        directory: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No connection could be made.
     #[error("cannot reach {peer}: {}", in_words(source))]
     Unreachable {
@@ -188,6 +206,7 @@ impl Error {
             | Self::Option(_)
             | Self::Topic { .. }
             | Self::Policy { .. }
+            | Self::Queue { .. }
             | Self::Seal(_) => ErrorKind::Input,
             Self::Identity(_) | Self::DamagedIdentity { .. } | Self::Open(_) => ErrorKind::Identity,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unreachable,
@@ -198,6 +217,7 @@ impl Error {
             | Self::PublishRefused { .. }
             | Self::EnrolmentRefused { .. } => ErrorKind::Refused,
             Self::ConnectionLost(loss) => loss.kind(),
+            Self::QueueFull { .. } => ErrorKind::Lost,
             Self::Busy { .. } => ErrorKind::Unreachable,
             Self::Tls { .. } | Self::Protocol(_) | Self::AuthorityAnswer(_) => {
                 ErrorKind::Unexpected

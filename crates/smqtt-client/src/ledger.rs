@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{Error, Loss};
 
@@ -15,6 +15,8 @@ use crate::{Error, Loss};
 pub struct Tally {
     /// Messages handed over to the connection.
     pub handed_over: u64,
+    /// Messages that the [queue](crate::Queue) has kept: on disk, they outlive the program. None without a queue.
+    pub kept: u64,
     /// Messages that the broker acknowledged (QoS 1 and 2) or that were written to the socket
     /// (QoS 0).
     pub acknowledged: u64,
@@ -46,6 +48,7 @@ pub(crate) enum Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     handed_over: AtomicU64,
+    kept: AtomicU64,
     acknowledged: AtomicU64,
     refused: AtomicU64,
     lost: AtomicU64,
@@ -60,7 +63,21 @@ impl Ledger {
         Entry {
             ledger: Arc::clone(self),
             receipt: None,
+            told: None,
             open: true,
+        }
+    }
+
+    /// As `enter`, with the outcome told under a number.
+    #[cfg(feature = "queue")]
+    pub(crate) fn enter_told(
+        self: &Arc<Self>,
+        number: u64,
+        told: mpsc::UnboundedSender<(u64, Outcome)>,
+    ) -> Entry {
+        Entry {
+            told: Some((number, told)),
+            ..self.enter()
         }
     }
 
@@ -87,10 +104,25 @@ impl Ledger {
         let lost = self.lost.load(Ordering::Acquire);
         Tally {
             handed_over: self.handed_over.load(Ordering::Acquire),
+            kept: self.kept.load(Ordering::Acquire),
             acknowledged,
             refused,
             lost,
             first_refusal: self.first_refusal.lock().clone(),
+        }
+    }
+
+    /// Waits until more than so many messages are kept; how many.
+    pub(crate) async fn kept_beyond(&self, count: u64) -> u64 {
+        loop {
+            let changed = self.settled.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let kept = self.kept.load(Ordering::Acquire);
+            if kept > count {
+                return kept;
+            }
+            changed.await;
         }
     }
 
@@ -114,6 +146,8 @@ impl Ledger {
 pub(crate) struct Entry {
     ledger: Arc<Ledger>,
     receipt: Option<oneshot::Sender<Outcome>>,
+    /// Whom to tell under which number.
+    told: Option<(u64, mpsc::UnboundedSender<(u64, Outcome)>)>,
     open: bool,
 }
 
@@ -125,6 +159,13 @@ impl Entry {
         Receipt(receiver)
     }
 
+    /// The queue has it.
+    #[cfg(feature = "queue")]
+    pub(crate) fn kept(&self) {
+        self.ledger.kept.fetch_add(1, Ordering::AcqRel);
+        self.ledger.settled.notify_waiters();
+    }
+
     pub(crate) fn settle(mut self, outcome: Outcome) {
         self.close(outcome);
     }
@@ -134,6 +175,11 @@ impl Entry {
             return;
         }
         self.ledger.settle(&outcome);
+        if let Some((number, told)) = self.told.take() {
+            // Whoever was to be told may be gone.
+            let _ = told.send((number, outcome));
+            return;
+        }
         if let Some(receipt) = self.receipt.take() {
             // Whoever asked for the receipt may have stopped waiting.
             let _ = receipt.send(outcome);

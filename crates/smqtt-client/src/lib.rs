@@ -77,6 +77,8 @@ mod plaintext;
 mod probe;
 mod properties;
 mod publisher;
+#[cfg(feature = "queue")]
+mod queue;
 mod received;
 mod renew;
 mod renewals;
@@ -102,6 +104,8 @@ pub use plaintext::PlaintextPublisher;
 pub use probe::MayPublish;
 pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
+#[cfg(feature = "queue")]
+pub use queue::{Queue, WhenFull};
 pub use received::Received;
 pub use renew::{Renewed, renew};
 pub use renewals::{Renewal, Renewals};

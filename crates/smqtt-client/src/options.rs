@@ -59,6 +59,8 @@ pub struct Options {
     pub(crate) reconnect: Option<Backoff>,
     pub(crate) max_in_flight: u16,
     pub(crate) max_packet: u32,
+    #[cfg(feature = "queue")]
+    pub(crate) queue: Option<crate::Queue>,
 }
 
 /// The most QoS 1 and 2 messages in flight when nothing else is said.
@@ -93,6 +95,8 @@ impl Options {
             reconnect: Some(Backoff::default()),
             max_in_flight: DEFAULT_IN_FLIGHT,
             max_packet: DEFAULT_MAX_PACKET,
+            #[cfg(feature = "queue")]
+            queue: None,
         })
     }
 
@@ -170,6 +174,14 @@ impl Options {
     #[must_use]
     pub fn max_packet(mut self, bytes: u32) -> Self {
         self.max_packet = bytes;
+        self
+    }
+
+    /// Keeps what is published until the broker has acknowledged it. Needs a way to [come back](Options::reconnect). Default: no.
+    #[cfg(feature = "queue")]
+    #[must_use]
+    pub fn queue(mut self, queue: crate::Queue) -> Self {
+        self.queue = Some(queue);
         self
     }
 

@@ -156,6 +156,9 @@ pub struct Publisher {
     credentials: watch::Receiver<Arc<Credentials>>,
     /// As of the last look.
     current: Arc<Credentials>,
+    /// How full the queue is, if there is one.
+    #[cfg(feature = "queue")]
+    gauge: Option<Arc<crate::queue::Gauge>>,
 }
 
 struct Held {
@@ -173,6 +176,7 @@ impl Publisher {
         sealer: Sealer,
         delivery: Delivery,
         mut credentials: watch::Receiver<Arc<Credentials>>,
+        #[cfg(feature = "queue")] gauge: Option<Arc<crate::queue::Gauge>>,
     ) -> Self {
         let current = Arc::clone(&credentials.borrow_and_update());
         Self {
@@ -183,6 +187,8 @@ impl Publisher {
             sealing: current.sealing.clone(),
             credentials,
             current,
+            #[cfg(feature = "queue")]
+            gauge,
             topics: HashMap::new(),
             over: Vec::new(),
             held: None,
@@ -238,6 +244,10 @@ impl Publisher {
         self.follow()?;
         self.go_on()?;
         self.catch_up().await?;
+        #[cfg(feature = "queue")]
+        if let Some(gauge) = &self.gauge {
+            gauge.admit().await?;
+        }
         // The place in the channel comes before the sealing: a number that is used up and not sent
         // would look like a lost message.
         let commands = self.commands.clone();
@@ -260,6 +270,10 @@ impl Publisher {
         let sealed = sealed.map_err(Error::Seal)?;
         for ended in &sealed.clear {
             self.over.push(announcement_topic(ended)?);
+        }
+        #[cfg(feature = "queue")]
+        if let Some(gauge) = &self.gauge {
+            gauge.add(sealed.message.len() as u64);
         }
         let mut entry = self.messages.enter();
         let receipt = with_receipt.then(|| entry.receipt());
@@ -410,6 +424,11 @@ impl Publisher {
     #[must_use]
     pub fn messages_signed(&self) -> u64 {
         self.sealer.messages_signed()
+    }
+
+    /// Resolves when the queue has kept more than `count` messages of this publisher: how many. Never without a queue.
+    pub async fn kept_beyond(&self, count: u64) -> u64 {
+        self.messages.kept_beyond(count).await
     }
 
     /// How far the messages have come. Key frames are not counted.

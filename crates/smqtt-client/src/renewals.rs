@@ -124,15 +124,10 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let following = tokio::time::timeout(self.renewal.timeout, self.client.authority_states());
-        let mut states = match following.await {
-            Ok(Ok(states)) => Some(states),
-            Ok(Err(error)) => {
-                tracing::info!(%error, "the authority's state can not be followed");
-                None
-            }
-            Err(_) => None,
-        };
+        let client = self.client.clone();
+        let following = client.authority_states();
+        tokio::pin!(following);
+        let (mut asking, mut states) = (true, None);
         loop {
             if self.due.is_none() && self.certificate_is_due() {
                 self.due = Some(Instant::now());
@@ -140,6 +135,15 @@ impl Keeper {
             let look = Instant::now() + self.until_certificate_is_due().min(LOOK);
             let wake = self.due.map_or(look, |due| due.min(look));
             tokio::select! {
+                followed = &mut following, if asking => {
+                    asking = false;
+                    match followed {
+                        Ok(followed) => states = Some(followed),
+                        Err(error) => {
+                            tracing::info!(%error, "the authority's state can not be followed");
+                        }
+                    }
+                }
                 state = next(&mut states) => match state {
                     Some(state) => self.note(&state),
                     // The connection has ended for good.

@@ -1,0 +1,263 @@
+//! Where queued messages lie: an ordered map from their number, in memory or in a database on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use smqtt_pki::DeviceId;
+use smqtt_proto::packet::Publish;
+use smqtt_proto::{Decoder, Packet, PacketId, ProtocolVersion, QoS, encode};
+
+use crate::Error;
+
+/// Memory for blocks that were read.
+const CACHE: u64 = 2 << 20;
+/// Journals beyond this are emptied into tables.
+const JOURNALS: u64 = 64 << 20;
+/// What is kept in memory before it is written out.
+const MEMTABLE: u64 = 4 << 20;
+/// Under which key of the second table the device stands whose messages these are.
+const DEVICE: &[u8] = b"device";
+
+/// Queued messages by number; lower ones are older.
+pub(crate) enum Store {
+    Memory(BTreeMap<u64, Bytes>),
+    Disk(Disk),
+}
+
+/// A database in a directory of its own.
+pub(crate) struct Disk {
+    directory: String,
+    database: Database,
+    messages: Keyspace,
+}
+
+/// What becomes of the messages in one commit.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) kept: Vec<(u64, Bytes)>,
+    pub(crate) gone: Vec<u64>,
+}
+
+impl Store {
+    /// Opens the queue of `device` in a directory, or in memory.
+    pub(crate) fn open(directory: Option<&Path>, device: &DeviceId) -> Result<Self, Error> {
+        let Some(directory) = directory else {
+            return Ok(Self::Memory(BTreeMap::new()));
+        };
+        let failed = |error: &dyn std::fmt::Display| Error::Queue {
+            directory: directory.display().to_string(),
+            reason: error.to_string(),
+        };
+        make_private(directory).map_err(|error| failed(&crate::error::in_words(&error)))?;
+        let database = Database::builder(directory)
+            .worker_threads(1)
+            .cache_size(CACHE)
+            .max_journaling_size(JOURNALS)
+            .manual_journal_persist(true)
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => failed(&"another program uses it"),
+                error => failed(&error),
+            })?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let table = |name| database.keyspace(name, options);
+        let messages = table("messages").map_err(|error| failed(&error))?;
+        let meta = table("meta").map_err(|error| failed(&error))?;
+        match meta.get(DEVICE).map_err(|error| failed(&error))? {
+            Some(owner) if *owner != *device.as_str().as_bytes() => {
+                let owner = String::from_utf8_lossy(&owner).into_owned();
+                return Err(failed(&format_args!("it holds messages of {owner}")));
+            }
+            Some(_) => {}
+            None => {
+                let written = meta.insert(DEVICE, device.as_str().as_bytes());
+                written.map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(Self::Disk(Disk {
+            directory: directory.display().to_string(),
+            database,
+            messages,
+        }))
+    }
+
+    /// The numbers of all messages, ascending, with their lengths.
+    pub(crate) fn all(&self) -> Result<Vec<(u64, u64)>, Error> {
+        match self {
+            Self::Memory(messages) => Ok(messages
+                .iter()
+                .map(|(number, record)| (*number, record.len() as u64))
+                .collect()),
+            Self::Disk(disk) => disk
+                .messages
+                .iter()
+                .map(|entry| {
+                    let (key, value) = entry.into_inner().map_err(|error| disk.failed(&error))?;
+                    let number = <[u8; 8]>::try_from(&*key)
+                        .map_err(|_| disk.failed(&"a number in it is none"))?;
+                    Ok((u64::from_be_bytes(number), value.len() as u64))
+                })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Memory(messages) => Ok(messages.get(&number).cloned()),
+            Self::Disk(disk) => disk
+                .messages
+                .get(number.to_be_bytes())
+                .map(|value| value.map(|value| Bytes::copy_from_slice(&value)))
+                .map_err(|error| disk.failed(&error)),
+        }
+    }
+
+    /// All of it or nothing. What is kept is on the medium when this returns; what is gone may come again after a crash.
+    pub(crate) fn commit(&mut self, changes: Changes) -> Result<(), Error> {
+        match self {
+            Self::Memory(messages) => {
+                messages.extend(changes.kept);
+                for number in changes.gone {
+                    messages.remove(&number);
+                }
+                Ok(())
+            }
+            Self::Disk(disk) => {
+                let mode = if changes.kept.is_empty() {
+                    PersistMode::Buffer
+                } else {
+                    PersistMode::SyncData
+                };
+                let mut batch = disk.database.batch().durability(Some(mode));
+                for (number, record) in changes.kept {
+                    batch.insert(&disk.messages, number.to_be_bytes(), &*record);
+                }
+                for number in changes.gone {
+                    batch.remove(&disk.messages, number.to_be_bytes());
+                }
+                batch.commit().map_err(|error| disk.failed(&error))
+            }
+        }
+    }
+}
+
+impl Disk {
+    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Queue {
+            directory: self.directory.clone(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Topics are nobody else's business.
+fn make_private(directory: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+/// A message as it lies in the queue: when it was accepted, in seconds since 1970 (8 bytes, big-endian), and an MQTT 5 PUBLISH.
+pub(crate) fn record(publish: &Publish, accepted: u64) -> Option<Bytes> {
+    let mut publish = publish.clone();
+    if publish.qos != QoS::AtMostOnce {
+        // A PUBLISH of QoS 1 and 2 has an identifier; the connection gives it another one.
+        publish.packet_id = PacketId::new(1);
+    }
+    let mut out = BytesMut::new();
+    out.put_u64(accepted);
+    encode(
+        &Packet::Publish(Box::new(publish)),
+        ProtocolVersion::V5,
+        &mut out,
+    )
+    .ok()?;
+    Some(out.freeze())
+}
+
+/// The message of a record, with the expiry that is left of it at `now`.
+pub(crate) enum Read {
+    Message(Publish),
+    Expired,
+    Damaged,
+}
+
+pub(crate) fn read(mut record: Bytes, now: u64) -> Read {
+    if record.len() < 8 {
+        return Read::Damaged;
+    }
+    let accepted = record.get_u64();
+    let mut decoder = Decoder::new(ProtocolVersion::V5, u32::MAX);
+    let Ok(Some(Packet::Publish(publish))) = decoder.decode_from(&mut record) else {
+        return Read::Damaged;
+    };
+    if !record.is_empty() {
+        return Read::Damaged;
+    }
+    let mut publish = *publish;
+    publish.packet_id = None;
+    if let Some(seconds) = publish.properties.message_expiry_interval {
+        let left = u64::from(seconds).saturating_sub(now.saturating_sub(accepted));
+        match u32::try_from(left) {
+            Ok(0) => return Read::Expired,
+            Ok(left) => publish.properties.message_expiry_interval = Some(left),
+            Err(_) => return Read::Damaged,
+        }
+    }
+    Read::Message(publish)
+}
+
+#[cfg(test)]
+mod tests {
+    use smqtt_proto::TopicName;
+
+    use super::*;
+
+    fn publish(qos: QoS, expiry: Option<u32>) -> Publish {
+        let mut publish = Publish::new(TopicName::new("plant/7").unwrap(), "sealed");
+        publish.qos = qos;
+        publish.properties.message_expiry_interval = expiry;
+        publish
+    }
+
+    #[test]
+    fn a_record_gives_back_its_message() {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let message = publish(qos, None);
+            let record = record(&message, 7).unwrap();
+            let Read::Message(again) = read(record, 1_000) else {
+                panic!("a message");
+            };
+            assert_eq!(again, message);
+        }
+    }
+
+    #[test]
+    fn expiry_goes_on_while_a_message_waits() {
+        let record = record(&publish(QoS::AtLeastOnce, Some(60)), 1_000).unwrap();
+        let Read::Message(left) = read(record.clone(), 1_050) else {
+            panic!("a message");
+        };
+        assert_eq!(left.properties.message_expiry_interval, Some(10));
+        assert!(matches!(read(record.clone(), 1_060), Read::Expired));
+        // A clock that was set back gives no more time than there was.
+        let Read::Message(left) = read(record, 900) else {
+            panic!("a message");
+        };
+        assert_eq!(left.properties.message_expiry_interval, Some(60));
+    }
+
+    #[test]
+    fn what_is_no_record_is_damaged() {
+        let whole = record(&publish(QoS::AtLeastOnce, Some(60)), 1_000).unwrap();
+        for length in 0..whole.len() {
+            assert!(matches!(read(whole.slice(..length), 1_000), Read::Damaged));
+        }
+        let longer = [&whole[..], b"x"].concat();
+        assert!(matches!(read(longer.into(), 1_000), Read::Damaged));
+    }
+}
