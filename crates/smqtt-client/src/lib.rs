@@ -19,6 +19,8 @@
 //!   the broker sends makes the connection stop reading.
 //! - A private key never leaves the device.
 //!
+//! A program that runs for long lets [`Client::keep_renewed`] replace certificate and attribute key in time.
+//!
 //! # Publish
 //!
 //! ```no_run
