@@ -75,10 +75,9 @@ impl Ledger {
         number: u64,
         told: mpsc::UnboundedSender<(u64, Outcome)>,
     ) -> Entry {
-        Entry {
-            told: Some((number, told)),
-            ..self.enter()
-        }
+        let mut entry = self.enter();
+        entry.told = Some((number, told));
+        entry
     }
 
     fn settle(&self, outcome: &Outcome) {

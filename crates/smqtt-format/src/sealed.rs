@@ -15,6 +15,8 @@ const KID: u64 = 4;
 const PARTIAL_IV: u64 = 6;
 /// Header label: abbreviated countersignature, version 2 (RFC 9338).
 const COUNTERSIGNATURE: u64 = 12;
+/// Length in bytes of a message's own signature, r ‖ s.
+const SIGNATURE_LEN: usize = 64;
 /// The protected header `{1: 3}`: algorithm A256GCM.
 pub(crate) const PROTECTED: [u8; 3] = [0xa1, 0x01, 0x03];
 
@@ -72,7 +74,7 @@ pub struct SealedMessage<'a> {
     bytes: &'a [u8],
     kid: KeyId,
     sequence: Sequence,
-    signature: Option<&'a [u8; SealedMessage::SIGNATURE_LEN]>,
+    signature: Option<&'a [u8; SIGNATURE_LEN]>,
     ciphertext: &'a [u8],
 }
 
@@ -80,7 +82,7 @@ impl<'a> SealedMessage<'a> {
     /// Length in bytes of the authentication tag at the end of the ciphertext.
     pub const TAG_LEN: usize = 16;
     /// Length in bytes of a message's own signature, r ‖ s.
-    pub const SIGNATURE_LEN: usize = 64;
+    pub const SIGNATURE_LEN: usize = SIGNATURE_LEN;
     /// Bytes that its own signature adds to a message.
     pub const SIGNATURE_OVERHEAD: usize = 3 + Self::SIGNATURE_LEN;
 
@@ -156,7 +158,7 @@ impl<'a> SealedMessage<'a> {
     /// Its own signature by the publisher's device, if it has one: ES256 over the
     /// [`countersign_structure`](crate::countersign_structure).
     #[must_use]
-    pub fn signature(&self) -> Option<&'a [u8; Self::SIGNATURE_LEN]> {
+    pub fn signature(&self) -> Option<&'a [u8; SIGNATURE_LEN]> {
         self.signature
     }
 
@@ -201,13 +203,7 @@ impl<'a> SealedMessage<'a> {
         sequence: Sequence,
         payload_len: usize,
     ) -> Range<usize> {
-        head(
-            out,
-            kid,
-            sequence,
-            payload_len,
-            Some(&[0; Self::SIGNATURE_LEN]),
-        );
+        head(out, kid, sequence, payload_len, Some(&[0; SIGNATURE_LEN]));
         let end = out.len() - head_len((payload_len + Self::TAG_LEN) as u64);
         end - Self::SIGNATURE_LEN..end
     }
@@ -219,7 +215,7 @@ fn head(
     kid: &KeyId,
     sequence: Sequence,
     payload_len: usize,
-    signature: Option<&[u8; SealedMessage::SIGNATURE_LEN]>,
+    signature: Option<&[u8; SIGNATURE_LEN]>,
 ) {
     write(out, |e| {
         e.tag(minicbor::data::Tag::new(TAG))?

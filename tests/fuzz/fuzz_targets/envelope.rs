@@ -13,7 +13,14 @@ fn frame_again(frame: &KeyFrame<'_>) {
 
 fn message_again(sealed: &SealedMessage<'_>) {
     let mut bytes = Vec::new();
-    SealedMessage::write_head(&mut bytes, &sealed.kid(), sealed.sequence(), sealed.payload_len());
+    let (kid, sequence, length) = (sealed.kid(), sealed.sequence(), sealed.payload_len());
+    match sealed.signature() {
+        None => SealedMessage::write_head(&mut bytes, &kid, sequence, length),
+        Some(signature) => {
+            let place = SealedMessage::write_signed_head(&mut bytes, &kid, sequence, length);
+            bytes[place].copy_from_slice(signature);
+        }
+    }
     bytes.extend_from_slice(sealed.ciphertext());
     assert_eq!(bytes, sealed.as_bytes());
 }

@@ -170,12 +170,7 @@ pub(crate) fn record(publish: &Publish, accepted: u64) -> Option<Bytes> {
     }
     let mut out = BytesMut::new();
     out.put_u64(accepted);
-    encode(
-        &Packet::Publish(Box::new(publish)),
-        ProtocolVersion::V5,
-        &mut out,
-    )
-    .ok()?;
+    encode(&Packet::Publish(publish), ProtocolVersion::V5, &mut out).ok()?;
     Some(out.freeze())
 }
 
@@ -192,13 +187,12 @@ pub(crate) fn read(mut record: Bytes, now: u64) -> Read {
     }
     let accepted = record.get_u64();
     let mut decoder = Decoder::new(ProtocolVersion::V5, u32::MAX);
-    let Ok(Some(Packet::Publish(publish))) = decoder.decode_from(&mut record) else {
+    let Ok(Some(Packet::Publish(mut publish))) = decoder.decode_from(&mut record) else {
         return Read::Damaged;
     };
     if !record.is_empty() {
         return Read::Damaged;
     }
-    let mut publish = *publish;
     publish.packet_id = None;
     if let Some(seconds) = publish.properties.message_expiry_interval {
         let left = u64::from(seconds).saturating_sub(now.saturating_sub(accepted));
