@@ -86,12 +86,16 @@ impl Client {
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
         let certificate = Certificate::default();
+        let online = watch::Sender::new(false);
+        #[cfg(feature = "queue")]
+        let seen = online.subscribe();
         let connection = Connection::establish(
             options,
             requests,
             ended.clone(),
             Arc::clone(&taken),
             Arc::clone(&certificate),
+            online,
         )
         .await?;
         #[cfg(feature = "queue")]
@@ -99,7 +103,7 @@ impl Client {
             Some((queue, store)) => {
                 let gauge = Arc::new(Gauge::new(queue));
                 let (handed, taken) = mpsc::channel(COMMANDS);
-                let courier = Courier::new(store, Arc::clone(&gauge), taken, commands)?;
+                let courier = Courier::new(store, Arc::clone(&gauge), taken, commands, seen)?;
                 tokio::spawn(courier.run());
                 (handed, Some(gauge))
             }

@@ -19,7 +19,7 @@ use smqtt_pki::Identity;
 use smqtt_proto::client::Event;
 use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
 use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, TopicFilter, client};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::command::{Command, Ended};
 use crate::inbox::{Inbound, Receipt};
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     taken: Arc<Notify>,
     /// How to connect from now on, after this device was renewed.
     certificate: Certificate,
+    /// Whether there is a link, for whoever keeps messages until there is.
+    online: watch::Sender<bool>,
     /// Present but between connections.
     link: Option<Link>,
     /// Connections so far.
@@ -86,6 +88,7 @@ impl Connection {
         ended: Ended,
         taken: Arc<Notify>,
         certificate: Certificate,
+        online: watch::Sender<bool>,
     ) -> Result<Self, Error> {
         let dialler = dialler(&options)?;
         #[cfg(feature = "queue")]
@@ -105,6 +108,7 @@ impl Connection {
             ended,
             taken,
             certificate,
+            online,
             link: None,
             number: 0,
             away: false,
@@ -170,6 +174,7 @@ impl Connection {
                 .subscription_identifiers_available
                 .unwrap_or(true);
         self.number += 1;
+        self.online.send_replace(true);
         // Whoever loses the connection comes back to its session.
         self.dialler.mqtt.connect.clean_start =
             self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5();
@@ -450,6 +455,7 @@ impl Connection {
             return Err(loss);
         }
         self.away = true;
+        self.online.send_replace(false);
         self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
         let give_up = backoff.give_up.map(|limit| Instant::now() + limit);
         for attempt in 0u32.. {
