@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smqtt_proto::QoS;
 use smqtt_proto::packet::Publish;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::store::{Changes, Read, read, record};
 use super::{Gauge, Store};
@@ -24,6 +24,8 @@ pub(crate) struct Courier {
     gauge: Arc<Gauge>,
     commands: mpsc::Receiver<Command>,
     connection: mpsc::Sender<Command>,
+    /// Whether the broker is there.
+    online: watch::Receiver<bool>,
     /// Kept and not passed on, with their lengths and whom to tell: nobody for what an earlier program left.
     waiting: BTreeMap<u64, (u64, Option<Entry>)>,
     /// Passed on.
@@ -42,6 +44,7 @@ impl Courier {
         gauge: Arc<Gauge>,
         commands: mpsc::Receiver<Command>,
         connection: mpsc::Sender<Command>,
+        online: watch::Receiver<bool>,
     ) -> Result<Self, Error> {
         let left = store.all()?;
         let next = left.last().map_or(1, |(number, _)| number + 1);
@@ -54,6 +57,7 @@ impl Courier {
             gauge,
             commands,
             connection,
+            online,
             waiting: left
                 .into_iter()
                 .map(|(number, length)| (number, (length, None)))
@@ -71,8 +75,10 @@ impl Courier {
     pub(crate) async fn run(mut self) {
         let mut open = true;
         while open || !self.waiting.is_empty() || !self.sent.is_empty() || !self.other.is_empty() {
-            let passes =
-                !self.other.is_empty() || (!self.waiting.is_empty() && self.sent.len() < WINDOW);
+            let sends = *self.online.borrow_and_update()
+                && !self.waiting.is_empty()
+                && self.sent.len() < WINDOW;
+            let passes = !self.other.is_empty() || sends;
             let mut batch = Vec::new();
             let mut settled = Vec::new();
             let connection = self.connection.clone();
@@ -90,6 +96,8 @@ impl Courier {
                     // What waits is told that it is lost; what is on disk stays there.
                     Err(_) => return,
                 },
+                // Closed, so is the connection.
+                Ok(()) = self.online.changed() => {}
                 () = connection.closed() => {
                     while let Ok(last) = self.settled.try_recv() {
                         settled.push(last);
