@@ -217,6 +217,7 @@ fn a_full_queue_does_what_it_was_told() {
     site.broker.down();
     let soon = ["--timeout", "1", "--retry", "0", "--queue-messages", "5"];
     let with = |full: &'static str| [&soon[..], &["--queue-full", full]].concat();
+    let roomier = ["--timeout", "1", "--retry", "0", "--queue-messages", "10"];
 
     let refusing = run_with_input(&mut site.command(&with("refuse")), &lines(0..8));
     assert_eq!(refusing.code(), 8, "{}", refusing.stderr);
@@ -232,8 +233,9 @@ fn a_full_queue_does_what_it_was_told() {
     let dropping = run_with_input(&mut site.command(&with("drop-oldest")), &lines(100..120));
     assert_ne!(dropping.code(), 0);
     // Another program does not get in between, nor does another device.
-    let mut waiting = site.publisher(&with("wait"));
+    let mut waiting = site.publisher(&roomier);
     waiting.write(&lines(200..210));
+    wait_until_kept(&waiting, 5);
     let second = run_with_input(&mut site.command(&with("wait")), &lines(0..1));
     assert_eq!(second.code(), 3, "{}", second.stderr);
     assert!(

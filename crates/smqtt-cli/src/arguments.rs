@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Renew(renew::Options),
     /// Seal messages under a policy and publish them
     #[command(visible_alias = "publish")]
-    Pub(publish::Options),
+    Pub(Box<publish::Options>),
     /// Subscribe, verify and open messages
     #[command(visible_alias = "subscribe")]
     Sub(subscribe::Options),

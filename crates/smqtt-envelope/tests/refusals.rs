@@ -668,8 +668,11 @@ fn codes_are_stable_and_distinct() {
         "waiting-full",
         "unwanted-publisher",
         "too-old",
+        "unsigned",
         "wrong-topic",
         "altered",
+        "forged",
+        "bad-padding",
         "replay",
     ];
     assert_eq!(Refusal::CODES, expected);

@@ -109,9 +109,19 @@ fn another_algorithm_is_refused() {
 #[test]
 fn further_headers_and_other_orders_are_refused() {
     refused(
-        &with(6..7, &[0xa3]),
+        &with(6..7, &[0xa4]),
         unexpected("sealed message's unprotected header", 6),
     );
+    // A third header is the message's own signature, and nothing else.
+    refused(
+        &with(6..7, &[0xa3]),
+        unexpected("sealed message's header label", 20),
+    );
+    let mut short = vec![12, 0x58, 63];
+    short.extend_from_slice(&[7; 63]);
+    let mut signed = with(6..7, &[0xa3]);
+    signed.splice(20..20, short);
+    refused(&signed, unexpected("sealed message's signature", 21));
     // Partial IV before key id.
     let mut swapped = vec![0xd0, 0x83, 0x43, 0xa1, 1, 3, 0xa2, 6, 0x41, 1, 4, 0x48];
     swapped.extend_from_slice(&sealed()[9..17]);
