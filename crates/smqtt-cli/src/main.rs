@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Enroll(options) => on_runtime(enroll::run(options)),
         Command::Renew(options) => on_runtime(renew::run(options)),
-        Command::Pub(options) => on_runtime(publish::run(options)),
+        Command::Pub(options) => on_runtime(publish::run(*options)),
         Command::Sub(options) => on_runtime(subscribe::run(options)),
         Command::Gateway(options) => on_runtime(gateway::run(options)),
         Command::Policy(command) => policy::run(&command),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Error, Padding, Policy, Properties, Publication, Publisher,
+    Backoff, Client, Delivery, Error, Kept, Padding, Policy, Properties, Publication, Publisher,
     PublisherOptions, QoS, Queue, Renewal, Renewals, Signing, Tally, WhenFull, publishable,
 };
 use tokio::time::Instant;
@@ -201,7 +201,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// What the queue has so far, with `--json`.
 #[derive(Debug, Serialize)]
-struct Kept {
+struct KeptLine {
     r#type: &'static str,
     count: u64,
 }
@@ -242,15 +242,20 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let renewals = options
         .is_long()
         .then(|| client.keep_renewed(Renewal::default().ask(!options.no_renew)));
+    let publisher = client.publisher(options.publisher(policy, schema))?;
     let mut run = Run {
         renewals,
-        publisher: client.publisher(options.publisher(policy, schema))?,
+        told: Told {
+            kept: publisher.kept(),
+            count: 0,
+            json: options.json,
+        },
+        publisher,
         topic,
         properties,
         options: &options,
         progress: Progress::new(options.is_long() && !options.quiet, options.repeat),
         bytes: 0,
-        kept: 0,
     };
     let sent = run.send(&mut input, &interrupt).await;
     let settled = run.settle().await;
@@ -372,6 +377,38 @@ async fn not_renewed(renewals: &mut Option<Renewals>) -> Error {
     }
 }
 
+/// Tells a program how many messages the queue has: these it may forget.
+struct Told {
+    kept: Kept,
+    /// As was told.
+    count: u64,
+    json: bool,
+}
+
+impl Told {
+    /// Resolves when the queue has more, and that is told.
+    async fn next(&mut self) {
+        let kept = self.kept.beyond(self.count).await;
+        self.now(kept);
+    }
+
+    fn now(&mut self, kept: u64) {
+        if kept <= self.count {
+            return;
+        }
+        self.count = kept;
+        if self.json {
+            let mut out = std::io::stdout().lock();
+            let line = KeptLine {
+                r#type: "kept",
+                count: kept,
+            };
+            // Nobody reads it any more: the messages are kept all the same.
+            let _ = json::line(&mut out, &line).and_then(|()| out.flush());
+        }
+    }
+}
+
 struct Run<'a> {
     renewals: Option<Renewals>,
     publisher: Publisher,
@@ -380,8 +417,7 @@ struct Run<'a> {
     options: &'a Options,
     progress: Progress,
     bytes: u64,
-    /// Messages that the queue has, as was told.
-    kept: u64,
+    told: Told,
 }
 
 impl Run<'_> {
@@ -399,8 +435,7 @@ impl Run<'_> {
                     }
                     continue;
                 }
-                _ = self.publisher.kept_beyond(self.kept), if self.options.queue.is_some() => {
-                    self.tell_kept();
+                _ = self.told.next(), if self.options.queue.is_some() => {
                     continue;
                 }
                 payload = input.next() => match payload? {
@@ -433,13 +468,19 @@ impl Run<'_> {
                     self.publisher.send(publication).await
                 }
             };
+            let told = async {
+                loop {
+                    self.told.next().await;
+                }
+            };
+            // It may wait for room, while others are kept.
             tokio::select! {
                 sent = send => sent?,
+                () = told => {}
                 () = interrupt.asked() => return Ok(()),
             }
             count += 1;
             self.bytes += payload.len() as u64;
-            self.tell_kept();
             self.show_progress();
         }
     }
@@ -451,7 +492,7 @@ impl Run<'_> {
             let before = self.publisher.tally().in_flight();
             let waited = tokio::time::timeout(Duration::from_millis(200), self.publisher.flush());
             let done = waited.await.is_ok();
-            self.tell_kept();
+            self.told.now(self.publisher.tally().kept);
             if done {
                 return Ok(());
             }
@@ -461,6 +502,7 @@ impl Run<'_> {
             }
             let waited = tokio::time::timeout(patience, self.publisher.flush()).await;
             let after = self.publisher.tally().in_flight();
+            self.told.now(self.publisher.tally().kept);
             if waited.is_err() && after >= before {
                 if let Some(queue) = &self.options.queue {
                     return Err(Failure::new(
@@ -481,25 +523,6 @@ impl Run<'_> {
                 ));
             }
         }
-    }
-
-    /// Tells a program how many messages the queue has: these it may forget.
-    fn tell_kept(&mut self) {
-        let kept = self.publisher.tally().kept;
-        if kept == self.kept {
-            return;
-        }
-        self.kept = kept;
-        if !self.options.json {
-            return;
-        }
-        let mut out = std::io::stdout().lock();
-        let line = Kept {
-            r#type: "kept",
-            count: kept,
-        };
-        // Nobody reads it any more: the messages are kept all the same.
-        let _ = json::line(&mut out, &line).and_then(|()| out.flush());
     }
 
     fn show_progress(&mut self) {

@@ -112,6 +112,7 @@ impl Ledger {
     }
 
     /// Waits until more than so many messages are kept; how many.
+    #[cfg(feature = "queue")]
     pub(crate) async fn kept_beyond(&self, count: u64) -> u64 {
         loop {
             let changed = self.settled.notified();

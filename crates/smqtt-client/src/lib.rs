@@ -107,7 +107,7 @@ pub use probe::MayPublish;
 pub use properties::Properties;
 pub use publisher::{Publication, Publisher, PublisherOptions};
 #[cfg(feature = "queue")]
-pub use queue::{Queue, WhenFull};
+pub use queue::{Kept, Queue, WhenFull};
 pub use received::Received;
 pub use renew::{Renewed, renew};
 pub use renewals::{Renewal, Renewals};

@@ -426,9 +426,11 @@ impl Publisher {
         self.sealer.messages_signed()
     }
 
-    /// Resolves when the queue has kept more than `count` messages of this publisher: how many. Never without a queue.
-    pub async fn kept_beyond(&self, count: u64) -> u64 {
-        self.messages.kept_beyond(count).await
+    /// Tells how many messages of this publisher the queue has kept, also while one waits for room.
+    #[cfg(feature = "queue")]
+    #[must_use]
+    pub fn kept(&self) -> crate::Kept {
+        crate::Kept::new(Arc::clone(&self.messages))
     }
 
     /// How far the messages have come. Key frames are not counted.

@@ -33,6 +33,8 @@ pub(crate) struct Courier {
     /// What is no message, to be passed on first.
     other: VecDeque<Command>,
     next: u64,
+    /// Of all that is kept.
+    bytes: u64,
     ledger: Arc<Ledger>,
     tell: mpsc::UnboundedSender<(u64, Outcome)>,
     settled: mpsc::UnboundedReceiver<(u64, Outcome)>,
@@ -48,8 +50,10 @@ impl Courier {
     ) -> Result<Self, Error> {
         let left = store.all()?;
         let next = left.last().map_or(1, |(number, _)| number + 1);
+        let mut left_bytes = 0;
         for (_, length) in &left {
             gauge.add(*length);
+            left_bytes += length;
         }
         let (tell, settled) = mpsc::unbounded_channel();
         Ok(Self {
@@ -65,6 +69,7 @@ impl Courier {
             sent: HashMap::new(),
             other: VecDeque::new(),
             next,
+            bytes: left_bytes,
             ledger: Arc::default(),
             tell,
             settled,
@@ -164,6 +169,7 @@ impl Courier {
                         entry.kept();
                     }
                 }
+                self.bytes += entries.iter().map(|(_, (length, _))| length).sum::<u64>();
                 self.waiting.extend(entries);
                 self.make_room();
             }
@@ -182,13 +188,17 @@ impl Courier {
     /// Drops the oldest where that is wanted and there are too many.
     fn make_room(&mut self) {
         let mut dropped = 0u64;
-        while self.gauge.drops_oldest() && self.gauge.exceeds() && self.waiting.len() > 1 {
+        while self.gauge.drops_oldest() && self.waiting.len() > 1 {
+            let messages = self.waiting.len() + self.sent.len();
+            if !self.gauge.exceeds(messages, self.bytes) {
+                break;
+            }
             let Some((number, (length, entry))) = self.waiting.pop_first() else {
                 break;
             };
             dropped += 1;
             self.let_go(&[number]);
-            self.gauge.take_off(length);
+            self.forget(length);
             if let Some(entry) = entry {
                 let reason = "the queue was full, and newer messages took its place".to_owned();
                 entry.settle(Outcome::Refused(reason));
@@ -226,7 +236,7 @@ impl Courier {
             };
         tracing::warn!(%refusal, "a queued message is dropped");
         self.let_go(&[number]);
-        self.gauge.take_off(length);
+        self.forget(length);
         if let Some(entry) = entry {
             entry.settle(Outcome::Refused(refusal));
         }
@@ -245,12 +255,18 @@ impl Courier {
                 continue;
             };
             if !matches!(outcome, Outcome::Lost(_)) {
-                self.gauge.take_off(length);
+                self.forget(length);
             }
             if let Some(entry) = entry {
                 entry.settle(outcome);
             }
         }
+    }
+
+    /// One of so many bytes is not kept any more.
+    fn forget(&mut self, length: u64) {
+        self.bytes -= length;
+        self.gauge.take_off(length);
     }
 
     fn let_go(&mut self, numbers: &[u64]) {

@@ -7,11 +7,13 @@ mod courier;
 mod store;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::Error;
+use crate::ledger::Ledger;
 
 pub(crate) use courier::Courier;
 pub(crate) use store::Store;
@@ -91,6 +93,21 @@ impl Queue {
     }
 }
 
+/// How many messages of one publisher its queue has kept.
+#[derive(Clone)]
+pub struct Kept(Arc<Ledger>);
+
+impl Kept {
+    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
+        Self(ledger)
+    }
+
+    /// Resolves when these are more than `count`: how many. Nothing is lost if the returned future is dropped.
+    pub async fn beyond(&self, count: u64) -> u64 {
+        self.0.kept_beyond(count).await
+    }
+}
+
 /// How full a queue is: shared by publishers, which add, and the courier, which takes off.
 pub(crate) struct Gauge {
     limits: Queue,
@@ -119,10 +136,9 @@ impl Gauge {
         self.limits.full == WhenFull::DropOldest
     }
 
-    /// Whether one more is above the limits.
-    fn exceeds(&self) -> bool {
-        self.messages.load(Ordering::Acquire) > self.limits.messages
-            || self.bytes.load(Ordering::Acquire) > self.limits.bytes
+    /// Whether so many are above the limits. What was handed over and is not kept yet does not count: it drops nothing.
+    fn exceeds(&self, messages: usize, bytes: u64) -> bool {
+        messages as u64 > self.limits.messages || bytes > self.limits.bytes
     }
 
     /// Resolves when one more message may be handed over.
