@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smqtt_pki::enrolment::ProblemCode;
 use smqtt_pki::{
-    AdminName, CertificateDer, CertificateRequest, IssuedCertificate, RevocationReason, UnixTime,
-    Validity, named_device,
+    AdminName, CertificateDer, CertificateRequest, DeviceId, IssuedCertificate, RevocationReason,
+    UnixTime, Validity, named_device,
 };
 
 use crate::clock::system_rng;
@@ -62,6 +62,15 @@ pub struct AdminRecord {
     pub created: u64,
     /// Until when it is valid.
     pub expires: u64,
+}
+
+/// Somebody who is not admitted.
+pub(crate) struct Denied {
+    /// The administrator, if it is one.
+    name: Option<AdminName>,
+    /// The device, if it is one.
+    device: Option<DeviceId>,
+    refusal: Refusal,
 }
 
 impl Authority {
@@ -142,25 +151,46 @@ impl Issuer {
         Ok(())
     }
 
-    /// Who presents this chain, if it is an administrator with this role. A refusal is in the audit log.
+    /// Who presents this chain, if it is an administrator with this role.
+    ///
+    /// # Errors
+    /// Why not, for [`Issuer::note_denied`].
     pub(crate) async fn administrator(
         &self,
         chain: &[CertificateDer<'static>],
         needed: Role,
+        now: UnixTime,
+    ) -> Result<Actor, Denied> {
+        let recognised = match self.recognise(chain, needed, now).await {
+            Ok(recognised) => recognised,
+            Err(error) => Err((None, error.into())),
+        };
+        recognised
+            .map(|name| Actor::admin(&name))
+            .map_err(|(name, refusal)| Denied {
+                name,
+                device: chain.first().and_then(|own| named_device(own).ok()),
+                refusal,
+            })
+    }
+
+    /// Records in the audit log who was denied, if a certificate was presented.
+    pub(crate) async fn note_denied(
+        &self,
+        denied: Denied,
         address: IpAddr,
         now: UnixTime,
-    ) -> Result<Actor, Refusal> {
-        if chain.is_empty() {
-            let detail = "present an administrator's certificate in the TLS handshake: `smqtt-authority admin add` issues one";
-            return Err(Refusal::new(ProblemCode::CertificateRequired, detail));
+    ) -> Refusal {
+        let Denied {
+            name,
+            device,
+            refusal,
+        } = denied;
+        if refusal.code() == ProblemCode::CertificateRequired {
+            return refusal;
         }
-        let (actor, refusal) = match self.recognise(chain, needed, now).await? {
-            Ok(name) => return Ok(Actor::admin(&name)),
-            Err((Some(name), refusal)) => (Actor::admin(&name), refusal),
-            Err((None, refusal)) => (Actor::address(address), refusal),
-        };
-        let device = chain.first().and_then(|own| named_device(own).ok());
-        Err(self.note("admin-call", refusal, device, &actor, now).await)
+        let actor = name.map_or_else(|| Actor::address(address), |name| Actor::admin(&name));
+        self.note("admin-call", refusal, device, &actor, now).await
     }
 
     async fn recognise(
@@ -169,6 +199,11 @@ impl Issuer {
         needed: Role,
         now: UnixTime,
     ) -> Result<Result<AdminName, (Option<AdminName>, Refusal)>, Error> {
+        if chain.is_empty() {
+            let detail = "present an administrator's certificate in the TLS handshake: `smqtt-authority admin add` issues one";
+            let refusal = Refusal::new(ProblemCode::CertificateRequired, detail);
+            return Ok(Err((None, refusal)));
+        }
         let anchor = self.authority.directory().trust_anchor();
         let verified = match anchor.verify_admin(chain, now) {
             Ok(verified) => verified,

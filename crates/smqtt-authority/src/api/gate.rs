@@ -92,15 +92,13 @@ impl Service {
             Peer::Local { uid } => return Ok(Actor::account(*uid)),
             Peer::Network { address, chain } => (*address, chain),
         };
-        let refusal = match self
-            .issuer
-            .administrator(chain, needed, address, now())
-            .await
-        {
+        let denied = match self.issuer.administrator(chain, needed, now()).await {
             Ok(actor) => return Ok(actor),
-            Err(refusal) => refusal,
+            Err(denied) => denied,
         };
+        // Only who is denied is held back: others behind the same address may go on failing.
         self.admit(address)?;
+        let refusal = self.issuer.note_denied(denied, address, now()).await;
         match refusal {
             Refusal::Refused { code, detail } => Err(self.failed(address, code, detail)),
             Refusal::Failed(error) => Err(error.into()),

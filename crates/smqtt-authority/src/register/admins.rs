@@ -8,15 +8,18 @@ use crate::admins::{AdminRecord, Role};
 
 type Row = (String, String, String, i64, i64);
 
-fn read((name, role, serial, created, expires): Row) -> Result<AdminRecord, Error> {
-    Ok(AdminRecord {
+/// The administrator of a row; `None` for one with a role that this program does not know: it may nothing.
+fn read((name, role, serial, created, expires): Row) -> Result<Option<AdminRecord>, Error> {
+    let Some(role) = Role::read(&role) else {
+        return Ok(None);
+    };
+    Ok(Some(AdminRecord {
         name: name.parse()?,
-        // The table has no others; whatever is not understood may the least.
-        role: Role::read(&role).unwrap_or(Role::Auditor),
+        role,
         serial,
         created: unsigned(created),
         expires: unsigned(expires),
-    })
+    }))
 }
 
 impl Register {
@@ -29,7 +32,9 @@ impl Register {
         )
         .fetch_all(self.reader())
         .await?;
-        rows.into_iter().map(read).collect()
+        rows.into_iter()
+            .filter_map(|row| read(row).transpose())
+            .collect()
     }
 
     /// An administrator, if there is one of this name.
@@ -42,7 +47,7 @@ impl Register {
         .bind(name.as_str())
         .fetch_optional(self.reader())
         .await?;
-        row.map(read).transpose()
+        Ok(row.map(read).transpose()?.flatten())
     }
 }
 
