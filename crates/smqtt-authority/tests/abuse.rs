@@ -444,9 +444,13 @@ fn names_with_the_letters_of_sql_are_names_or_nothing() {
             .ask(&service, "POST", "/v1/devices", Some(&add))
             .refused(ProblemCode::InvalidInput);
         let add = json!({ "name": "new", "profile": evil });
+        let code = match evil.contains('\0') {
+            true => ProblemCode::InvalidInput,
+            false => ProblemCode::NotFound,
+        };
         operator
             .ask(&service, "POST", "/v1/devices", Some(&add))
-            .refused(ProblemCode::NotFound);
+            .refused(code);
         for (method, path) in [
             ("GET", format!("/v1/devices/{encoded}")),
             ("DELETE", format!("/v1/devices/{encoded}")),
@@ -469,7 +473,11 @@ fn names_with_the_letters_of_sql_are_names_or_nothing() {
             let gone = operator.ask(&service, "DELETE", "/v1/profiles/_", None);
             assert_eq!(gone.status, 204);
         } else {
-            reply.refused(ProblemCode::InvalidInput);
+            reply.refused(match code {
+                // A path with a NUL names nothing.
+                ProblemCode::InvalidInput => ProblemCode::NotFound,
+                _ => ProblemCode::InvalidInput,
+            });
         }
         for filter in ["prefix", "profile"] {
             let path = format!("/v1/devices?{filter}={encoded}");

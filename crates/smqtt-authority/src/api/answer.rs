@@ -186,11 +186,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
             [] => b"{}",
             text => text,
         };
+        // PostgreSQL keeps no text with one; nothing here has a use for it.
+        if text.windows(NUL.len()).any(|part| part == NUL) {
+            let detail = "a text has the character NUL: leave it out";
+            return Err(Answer::problem(ProblemCode::InvalidInput, detail));
+        }
         serde_json::from_slice(text)
             .map(Self)
             .map_err(|e| Answer::problem(ProblemCode::MalformedRequest, e.to_string()))
     }
 }
+
+/// The character NUL as JSON has it; as it is, JSON has it nowhere.
+const NUL: &[u8] = b"\\u0000";
 
 /// The parameters behind the `?`; one that is not known is an error, not passed over.
 pub(super) struct Asked<T>(pub(super) T);
@@ -225,9 +233,13 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     type Rejection = Answer<Problem>;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        Path::from_request_parts(parts, state)
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map(|Path(text)| Self(text))
-            .map_err(|e| Answer::problem(ProblemCode::MalformedRequest, e.body_text()))
+            .map_err(|e| Answer::problem(ProblemCode::MalformedRequest, e.body_text()))?;
+        if text.contains('\0') {
+            let detail = "there is nothing of this name";
+            return Err(Answer::problem(ProblemCode::NotFound, detail));
+        }
+        Ok(Self(text))
     }
 }
