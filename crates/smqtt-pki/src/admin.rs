@@ -10,7 +10,7 @@ use x509_parser::extensions::GeneralName;
 
 use crate::anchor::parse;
 use crate::{
-    CertificateAuthority, CertificateRequest, DeviceId, Error, IssuedCertificate, Serial,
+    CertificateAuthority, CertificateRequest, DeviceId, Error, Fingerprint, IssuedCertificate, Serial,
     TrustAnchor, Validity,
 };
 
@@ -58,6 +58,8 @@ pub struct VerifiedAdmin {
     pub name: AdminName,
     /// The certificate's serial number.
     pub serial: Serial,
+    /// The certificate's fingerprint.
+    pub fingerprint: Fingerprint,
 }
 
 impl CertificateAuthority {
@@ -98,7 +100,7 @@ impl TrustAnchor {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<VerifiedAdmin, Error> {
-        let end_entity = self.verify_client(chain, now)?;
+        let (end_entity, _) = self.verify_client(chain, now)?;
         let parsed = parse(end_entity)?;
         let names = parsed
             .subject_alternative_name()
@@ -112,7 +114,11 @@ impl TrustAnchor {
         let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
             Error::MalformedCertificate("its serial number is not of 128 bits".into())
         })?;
-        Ok(VerifiedAdmin { name, serial })
+        Ok(VerifiedAdmin {
+            name,
+            serial,
+            fingerprint: Fingerprint::of(end_entity),
+        })
     }
 }
 

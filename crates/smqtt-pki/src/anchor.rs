@@ -1,14 +1,16 @@
 //! Verifying devices against the authority's root.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
-use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::attribute_urn::{self, ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
 use crate::pem_text::{MAX_CERTIFICATES, certificates_from_pem};
-use crate::{DeviceId, Error, Fingerprint, Serial, Validity};
+use crate::{DeviceId, Error, Fingerprint, RevocationList, Serial, Validity};
 
 /// The kind of a device's key, which decides how its signatures are verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +28,7 @@ pub struct TrustAnchor {
     anchor: rustls_pki_types::TrustAnchor<'static>,
     fingerprint: Fingerprint,
     validity: Validity,
+    list: Option<Arc<RevocationList>>,
 }
 
 impl TrustAnchor {
@@ -34,12 +37,7 @@ impl TrustAnchor {
     /// # Errors
     /// [`Error::BadSignature`].
     pub fn verify_statement(&self, statement: &[u8], signature: &[u8; 64]) -> Result<(), Error> {
-        let parsed = parse(&self.root)?;
-        let key = parsed.public_key().subject_public_key.as_ref();
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key)
-            .map_err(|_| Error::BadSignature)?
-            .verify_sig(&crate::ca::statement_message(statement), signature)
-            .map_err(|_| Error::BadSignature)
+        crate::intermediate::verify_statement(&self.root, statement, signature)
     }
 
     /// Trusts this root certificate, given as DER.
@@ -70,7 +68,30 @@ impl TrustAnchor {
             anchor,
             validity,
             root,
+            list: None,
         })
+    }
+
+    /// With the root's own revocation list: nothing that an intermediate on it has issued is trusted. An older list than the
+    /// one that is known, by its number, changes nothing.
+    ///
+    /// A list that has expired still counts: what was taken back stays so.
+    ///
+    /// # Errors
+    /// [`Error::RevocationList`] if it is not this root's.
+    pub fn with_list(mut self, list: CertificateRevocationListDer<'static>) -> Result<Self, Error> {
+        let list = RevocationList::verify(list, &self)?;
+        let older = |known: &Arc<RevocationList>| list.number() <= known.number();
+        if !self.list.as_ref().is_some_and(older) {
+            self.list = Some(Arc::new(list));
+        }
+        Ok(self)
+    }
+
+    /// The root's own revocation list, if it is known.
+    #[must_use]
+    pub fn list(&self) -> Option<&RevocationList> {
+        self.list.as_deref()
     }
 
     /// Trusts the one certificate of a PEM text.
@@ -116,27 +137,28 @@ impl TrustAnchor {
     /// Verifies a device's certificate chain, end entity first; intermediates follow, the root may be among them.
     ///
     /// The chain must lead to this root, be valid at `now` (the root too) and permit client authentication, and its
-    /// end entity must name exactly one device, in its URI and its common name alike. Revocation is another
-    /// question: see [`RevocationList`](crate::RevocationList).
+    /// end entity must name exactly one device, in its URI and its common name alike. Of revocations only those on
+    /// the [root's own list](Self::with_list) count, if it is known: see [`Revocations`](crate::Revocations).
     ///
     /// # Errors
     /// [`Error::ChainLength`], [`Error::MalformedCertificate`], [`Error::Untrusted`], [`Error::Expired`],
-    /// [`Error::NotYetValid`], [`Error::NotADevice`], [`Error::UnsupportedKey`].
+    /// [`Error::NotYetValid`], [`Error::Revoked`], [`Error::NotADevice`], [`Error::UnsupportedKey`].
     pub fn verify_device(
         &self,
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<VerifiedDevice, Error> {
-        let end_entity = self.verify_client(chain, now)?;
-        VerifiedDevice::read(end_entity)
+        let (end_entity, issuers) = self.verify_client(chain, now)?;
+        VerifiedDevice::read(end_entity, issuers)
     }
 
-    /// Verifies a client's certificate chain, whoever it is, and returns its end entity.
+    /// Verifies a client's certificate chain, whoever it is, and returns its end entity and the serial numbers of the
+    /// intermediates above it.
     pub(crate) fn verify_client<'a, 'c>(
         &self,
         chain: &'a [CertificateDer<'c>],
         now: UnixTime,
-    ) -> Result<&'a CertificateDer<'c>, Error> {
+    ) -> Result<(&'a CertificateDer<'c>, Box<[Serial]>), Error> {
         let (end_entity, intermediates) = match chain {
             [end_entity, rest @ ..] if chain.len() <= MAX_CERTIFICATES => (end_entity, rest),
             _ => {
@@ -149,7 +171,19 @@ impl TrustAnchor {
         self.validity.check(now)?;
         let certificate = EndEntityCert::try_from(end_entity)
             .map_err(|e| Error::MalformedCertificate(e.to_string()))?;
-        certificate
+        let on_list = |serial: &[u8]| {
+            let serial = Serial::from_der_integer(serial);
+            serial.is_some_and(|serial| self.list().is_some_and(|list| list.revokes(serial)))
+        };
+        let not_taken_back = |path: &VerifiedPath<'_>| {
+            let issuers = path.intermediate_certificates();
+            let mut serials = issuers.map(|issuer| issuer.serial());
+            match on_list(path.end_entity().serial()) || serials.any(on_list) {
+                true => Err(webpki::Error::CertRevoked),
+                false => Ok(()),
+            }
+        };
+        let path = certificate
             .verify_for_usage(
                 CHAIN_ALGORITHMS,
                 core::slice::from_ref(&self.anchor),
@@ -157,14 +191,19 @@ impl TrustAnchor {
                 now,
                 KeyUsage::client_auth(),
                 None,
-                None,
+                Some(&not_taken_back),
             )
             .map_err(|e| match e {
                 webpki::Error::CertExpired { .. } => Error::Expired,
                 webpki::Error::CertNotValidYet { .. } => Error::NotYetValid,
+                webpki::Error::CertRevoked => Error::Revoked,
                 other => Error::Untrusted(other.to_string()),
             })?;
-        Ok(end_entity)
+        let issuers = path
+            .intermediate_certificates()
+            .filter_map(|issuer| Serial::from_der_integer(issuer.serial()))
+            .collect();
+        Ok((end_entity, issuers))
     }
 }
 
@@ -182,6 +221,7 @@ pub struct VerifiedDevice {
     key_type: KeyType,
     key: ParsedPublicKey,
     attributes: Box<[String]>,
+    issuers: Box<[Serial]>,
 }
 
 impl VerifiedDevice {
@@ -195,6 +235,12 @@ impl VerifiedDevice {
     #[must_use]
     pub fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// The serial numbers of the intermediates between it and the root.
+    #[must_use]
+    pub fn issuers(&self) -> &[Serial] {
+        &self.issuers
     }
 
     /// The certificate's fingerprint.
@@ -233,7 +279,7 @@ impl VerifiedDevice {
     }
 
     /// Reads who a certificate names. The caller has verified the chain.
-    fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+    fn read(certificate: &CertificateDer<'_>, issuers: Box<[Serial]>) -> Result<Self, Error> {
         let parsed = parse(certificate)?;
         let id = device_named_by(&parsed)?;
         let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
@@ -250,6 +296,7 @@ impl VerifiedDevice {
         })?;
         Ok(Self {
             id,
+            issuers,
             attributes: attributes_of(&parsed)?,
             serial,
             fingerprint: Fingerprint::of(certificate),

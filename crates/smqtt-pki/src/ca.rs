@@ -12,30 +12,33 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
 use crate::attribute_urn::{self, MAX_CERTIFIED_ATTRIBUTES};
+use crate::intermediate::Intermediate;
 use crate::signer::RcgenKey;
 use crate::{
     CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Revocation, RevocationList,
     RevocationReason, Serial, TrustAnchor, Validity, certificates_to_pem,
 };
 
-/// A certificate authority: a root certificate and its key, ECDSA P-256. The key is erased when dropped.
+/// A certificate authority: a root, or an intermediate below one, with its key, ECDSA P-256. The key is erased when dropped.
 ///
 /// Every certificate carries key usage, extended key usage, subject and authority key identifiers and basic
 /// constraints as RFC 5280 §4.2.1 asks, so that OpenSSL, rustls and embedded stacks take it.
 pub struct CertificateAuthority {
-    key: IdentityKey,
-    anchor: TrustAnchor,
+    pub(crate) key: IdentityKey,
+    pub(crate) anchor: TrustAnchor,
+    /// What stands between the root and what it issues; `None` for a root.
+    pub(crate) intermediate: Option<Intermediate>,
 }
 
 /// A certificate that was just issued.
 #[derive(Clone, Debug)]
 pub struct IssuedCertificate {
-    /// End entity first, then what a peer needs to verify it. A server's chain ends with the root, so that a client
-    /// which knows only the root's fingerprint can find it; a device's leaves the root out.
+    /// End entity first, then what a peer needs to verify it: the intermediate, if one has issued it. A server's chain ends
+    /// with the root, so that a client which knows only the root's fingerprint can find it; a device's leaves the root out.
     pub chain: Vec<CertificateDer<'static>>,
     /// The end entity's serial number.
     pub serial: Serial,
-    /// When the end entity's certificate is valid: as asked for, but within the root's own validity.
+    /// When the end entity's certificate is valid: as asked for, but within its issuer's own validity.
     pub validity: Validity,
 }
 
@@ -66,19 +69,17 @@ impl CertificateAuthority {
         validity: Validity,
         rng: &mut R,
     ) -> Result<Self, Error> {
-        if name.trim().is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control)
-        {
-            return Err(Error::AuthorityName(name.chars().take(80).collect()));
-        }
+        check_name(name)?;
         let key = IdentityKey::generate(rng);
         let mut params = params(name, Serial::random(rng), validity);
-        // One intermediate may stand between the root and devices, should the root ever go offline.
+        // One intermediate may stand between the root and devices.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root = params.self_signed(&RcgenKey(&key)).map_err(refused)?;
         Ok(Self {
             key,
             anchor: TrustAnchor::new(root.into())?,
+            intermediate: None,
         })
     }
 
@@ -90,7 +91,11 @@ impl CertificateAuthority {
         let key = IdentityKey::from_pem(key_pem)?;
         let anchor = TrustAnchor::from_pem(root_pem)?;
         key.check_certificate(anchor.root())?;
-        Ok(Self { key, anchor })
+        Ok(Self {
+            key,
+            anchor,
+            intermediate: None,
+        })
     }
 
     /// The private key as PKCS#8 in PEM form, for a file of mode 0600.
@@ -99,6 +104,30 @@ impl CertificateAuthority {
     /// As [`IdentityKey::to_pem`].
     pub fn key_pem(&self) -> Result<Zeroizing<String>, Error> {
         self.key.to_pem()
+    }
+
+    /// The certificate that issues: the intermediate's, or the root.
+    #[must_use]
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        match &self.intermediate {
+            Some(intermediate) => intermediate.certificate(),
+            None => self.anchor.root(),
+        }
+    }
+
+    /// The intermediate; `None` if the root itself issues.
+    #[must_use]
+    pub fn intermediate(&self) -> Option<&Intermediate> {
+        self.intermediate.as_ref()
+    }
+
+    /// When the certificate that issues is valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        match &self.intermediate {
+            Some(intermediate) => intermediate.validity(),
+            None => self.anchor.validity(),
+        }
     }
 
     /// The root certificate as a trust anchor.
@@ -123,7 +152,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// [`Error::RequestName`] if the request asks for another name, [`Error::Validity`] if the span lies outside of
-    /// the root's, [`Error::Issue`].
+    /// the issuer's, [`Error::Issue`].
     pub fn issue_device<R: CryptoRng + ?Sized>(
         &self,
         request: &CertificateRequest,
@@ -170,24 +199,22 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
-    /// A device's certificate that was issued before, given as DER, with its chain as issued now.
+    /// A device's certificate that this authority has issued before, given as DER, with its chain as issued now.
     ///
     /// # Errors
-    /// [`Error::MalformedCertificate`].
+    /// [`Error::OtherIssuer`] if another has issued it, [`Error::MalformedCertificate`].
     pub fn device_chain(&self, certificate: &[u8]) -> Result<IssuedCertificate, Error> {
         let der = CertificateDer::from(certificate.to_vec());
         let (serial, validity) = {
             let parsed = crate::anchor::parse(&der)?;
+            let issuer = crate::anchor::parse(self.certificate())?;
+            crate::intermediate::check_issued(&parsed, &issuer)?;
             let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
                 Error::MalformedCertificate("its serial number is not of 128 bits".into())
             })?;
             (serial, Validity::of(&parsed)?)
         };
-        Ok(IssuedCertificate {
-            chain: vec![der],
-            serial,
-            validity,
-        })
+        Ok(self.with_chain(der, serial, validity))
     }
 
     /// Issues a server's certificate with a new key: the hosts are its DNS and IP subject alternative names, the first
@@ -243,14 +270,14 @@ impl CertificateAuthority {
     /// latest.
     ///
     /// # Errors
-    /// [`Error::Validity`] if the span lies outside of the root's, [`Error::Issue`].
+    /// [`Error::Validity`] if the span lies outside of the issuer's, [`Error::Issue`].
     pub fn issue_crl(
         &self,
         revoked: &[Revocation],
         number: u64,
         validity: Validity,
     ) -> Result<RevocationList, Error> {
-        let validity = validity.within(&self.anchor.validity())?;
+        let validity = validity.within(&self.validity())?;
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
         let crl = CertificateRevocationListParams {
@@ -269,14 +296,14 @@ impl CertificateAuthority {
                 .collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let issuer =
-            Issuer::from_ca_cert_der(self.anchor.root(), RcgenKey(&self.key)).map_err(refused)?;
+        let issuer = self.issuer()?;
         let list = crl.signed_by(&issuer).map_err(refused)?;
-        RevocationList::verify(list.into(), &self.anchor)
+        RevocationList::verify_by(list.into(), self.certificate())
     }
 
-    /// Signs a statement that is no certificate: ES256, verified by [`TrustAnchor::verify_statement`]. What is signed begins
-    /// with a text that no certificate and no revocation list begins with.
+    /// Signs a statement that is no certificate: ES256, verified by [`TrustAnchor::verify_statement`], an intermediate's by
+    /// [`Intermediate::verify_statement`]. What is signed begins with a text
+    /// that no certificate and no revocation list begins with.
     #[must_use]
     pub fn sign_statement(&self, statement: &[u8]) -> [u8; 64] {
         self.key.sign(&statement_message(statement))
@@ -291,21 +318,36 @@ impl CertificateAuthority {
         validity: Validity,
         rng: &mut R,
     ) -> Result<IssuedCertificate, Error> {
-        let validity = validity.within(&self.anchor.validity())?;
+        let validity = validity.within(&self.validity())?;
         let serial = Serial::random(rng);
         let mut params = params(common_name, serial, validity);
         params.is_ca = IsCa::ExplicitNoCa;
         params.subject_alt_names = names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
-        let issuer =
-            Issuer::from_ca_cert_der(self.anchor.root(), RcgenKey(&self.key)).map_err(refused)?;
-        let certificate = params.signed_by(public_key, &issuer).map_err(refused)?;
-        Ok(IssuedCertificate {
-            chain: vec![certificate.into()],
+        let certificate = params
+            .signed_by(public_key, &self.issuer()?)
+            .map_err(refused)?;
+        Ok(self.with_chain(certificate.into(), serial, validity))
+    }
+
+    pub(crate) fn issuer(&self) -> Result<Issuer<'_, RcgenKey<'_>>, Error> {
+        Issuer::from_ca_cert_der(self.certificate(), RcgenKey(&self.key)).map_err(refused)
+    }
+
+    fn with_chain(
+        &self,
+        certificate: CertificateDer<'static>,
+        serial: Serial,
+        validity: Validity,
+    ) -> IssuedCertificate {
+        let mut chain = vec![certificate];
+        chain.extend(self.intermediate.as_ref().map(|i| i.certificate().clone()));
+        IssuedCertificate {
+            chain,
             serial,
             validity,
-        })
+        }
     }
 }
 
@@ -314,8 +356,16 @@ pub(crate) fn statement_message(statement: &[u8]) -> Vec<u8> {
     [&b"smqtt authority statement\0"[..], statement].concat()
 }
 
+/// Refuses names that no authority's certificate can carry.
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.trim().is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+        return Err(Error::AuthorityName(name.chars().take(80).collect()));
+    }
+    Ok(())
+}
+
 /// What all certificates share.
-fn params(common_name: &str, serial: Serial, validity: Validity) -> CertificateParams {
+pub(crate) fn params(common_name: &str, serial: Serial, validity: Validity) -> CertificateParams {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let at = |time: UnixTime| epoch + Duration::from_secs(time.as_secs());
     let mut params = CertificateParams::default();
@@ -343,7 +393,7 @@ fn reason_code(reason: RevocationReason) -> Option<rcgen::RevocationReason> {
     }
 }
 
-fn refused(error: rcgen::Error) -> Error {
+pub(crate) fn refused(error: rcgen::Error) -> Error {
     Error::Issue(error.to_string())
 }
 
@@ -351,6 +401,7 @@ impl core::fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("CertificateAuthority")
             .field("root", &self.fingerprint())
+            .field("intermediate", &self.intermediate)
             .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateRevocationListDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use webpki::BorrowedCertRevocationList;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
@@ -15,7 +16,8 @@ use crate::anchor::{CHAIN_ALGORITHMS, parse};
 use crate::pem_text::section;
 use crate::{Error, Serial, TrustAnchor, Validity};
 
-/// The certificates that an authority has taken back: a complete list, whose signature was verified.
+/// The certificates that an authority, a root or an intermediate, has taken back: a complete list, whose signature was
+/// verified. All lists of an authority together are its [`Revocations`](crate::Revocations).
 #[derive(Clone, Debug)]
 pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
@@ -115,13 +117,21 @@ impl RevocationList {
         der: CertificateRevocationListDer<'static>,
         anchor: &TrustAnchor,
     ) -> Result<Self, Error> {
+        Self::verify_by(der, anchor.root())
+    }
+
+    /// As [`RevocationList::verify`], for the list of whoever has this certificate, which was verified.
+    pub(crate) fn verify_by(
+        der: CertificateRevocationListDer<'static>,
+        issuer: &CertificateDer<'_>,
+    ) -> Result<Self, Error> {
         let (number, validity, revoked) = {
             let list = match CertificateRevocationList::from_der(&der) {
                 Ok(([], list)) => list,
                 Ok(_) => return Err(refused("data follows it")),
                 Err(e) => return Err(refused(format!("it can not be read: {e}"))),
             };
-            check_signature(&list, anchor)?;
+            check_signature(&list, &parse(issuer)?)?;
             // TLS handshakes read it with this stricter reader.
             BorrowedCertRevocationList::from_der(&der)
                 .map_err(|e| refused(format!("it can not be read: {e}")))?;
@@ -218,15 +228,22 @@ impl core::fmt::Display for CrlNumber {
     }
 }
 
+/// The name of a list's issuer, as DER.
+pub(crate) fn issuer_of<'a>(der: &'a CertificateRevocationListDer<'_>) -> Result<&'a [u8], Error> {
+    match CertificateRevocationList::from_der(der) {
+        Ok((_, list)) => Ok(list.tbs_cert_list.issuer.as_raw()),
+        Err(e) => Err(refused(format!("it can not be read: {e}"))),
+    }
+}
+
 fn check_signature(
     list: &CertificateRevocationList<'_>,
-    anchor: &TrustAnchor,
+    issuer: &X509Certificate<'_>,
 ) -> Result<(), Error> {
-    let root = parse(anchor.root())?;
-    if list.issuer().as_raw() != root.subject().as_raw() {
+    if list.issuer().as_raw() != issuer.subject().as_raw() {
         return Err(refused("another authority issued it"));
     }
-    let may_sign = root
+    let may_sign = issuer
         .key_usage()
         .ok()
         .flatten()
@@ -243,7 +260,7 @@ fn check_signature(
     if list.signature_value.unused_bits != 0 {
         return Err(refused("its signature is no whole number of bytes"));
     }
-    let key = &root.public_key().subject_public_key.data;
+    let key = &issuer.public_key().subject_public_key.data;
     let signed = list.tbs_cert_list.as_ref();
     let signature = &list.signature_value.data;
     CHAIN_ALGORITHMS
@@ -287,7 +304,7 @@ fn time(time: ASN1Time) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
-fn refused(reason: impl Into<String>) -> Error {
+pub(crate) fn refused(reason: impl Into<String>) -> Error {
     Error::RevocationList(reason.into())
 }
 

@@ -112,6 +112,17 @@ pub enum Error {
     /// A certificate that is no administrator's.
     #[error("the certificate is not an administrator's: `smqtt-authority admin add` issues one")]
     NotAnAdmin,
+    /// The certificate, or the intermediate authority that issued it, is on the root's revocation list.
+    #[error(
+        "the certificate, or the authority that issued it, was taken back: enrol again, or renew at the authority"
+    )]
+    Revoked,
+    /// A certificate that this authority has not issued.
+    #[error("another authority has issued the certificate, or it was altered")]
+    OtherIssuer,
+    /// A certificate that is no intermediate authority's.
+    #[error("the certificate is not an intermediate authority's: {0}")]
+    NotAnIntermediate(&'static str),
     /// A certificate of the right authority that names no device.
     #[error("the certificate names no SMQTT device: {0}")]
     NotADevice(&'static str),

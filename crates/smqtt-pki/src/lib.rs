@@ -3,7 +3,8 @@
 //! - [`CertificateAuthority`] issues device and server certificates; [`CertificateRequest`] is what a device asks with.
 //! - [`TrustAnchor`] verifies a device's chain and yields a [`VerifiedDevice`], which verifies signatures.
 //! - [`AuthorityIdentity`] is the authority itself as a client of brokers; it signs the state that [`verify_state`] reads.
-//! - [`RevocationList`] says which certificates an authority has taken back.
+//! - [`Intermediate`] is an authority below the root that issues in its stead, so that the root's key can be kept offline.
+//! - [`RevocationList`] says which certificates an authority has taken back, [`Revocations`] all lists below one root.
 //! - [`Identity`] is a device's bundle on disk: key, certificate, root, ABE parameters and attribute key.
 //! - [`tls`] builds rustls configurations: TLS 1.3 only, X25519MLKEM768 first, no process-wide provider needed.
 //! - [`enrolment`] holds the messages of the authority's HTTP API.
@@ -50,9 +51,11 @@ mod error;
 pub mod files;
 mod fingerprint;
 mod identity;
+mod intermediate;
 mod key;
 mod pem_text;
 mod request;
+mod revocations;
 mod serial;
 mod signer;
 pub mod tls;
@@ -68,10 +71,14 @@ pub use device_id::DeviceId;
 pub use error::Error;
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, IdentityParts, RenewalParts, Reservation, StagedRenewal};
+pub use intermediate::Intermediate;
 pub use key::IdentityKey;
 pub use pem_text::{certificates_from_pem, certificates_to_pem};
 pub use request::CertificateRequest;
+pub use revocations::Revocations;
 pub use serial::Serial;
 pub use validity::Validity;
 
-pub use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+pub use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};

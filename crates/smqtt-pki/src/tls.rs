@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{
+    WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
@@ -19,9 +21,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::{
-    AuthorityIdentity, Error, Fingerprint, Identity, RevocationList, TrustAnchor, Validity,
-};
+use crate::{AuthorityIdentity, Error, Fingerprint, Identity, Revocations, TrustAnchor, Validity};
 
 /// The ALPN protocol of MQTT, as IANA registers it.
 pub const ALPN_MQTT: &[u8] = b"mqtt";
@@ -56,7 +56,8 @@ fn preferences() -> CryptoProvider {
 pub fn client_config(identity: &Identity, alpn: &[&[u8]]) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(identity.trust_anchor())?)
+        .dangerous()
+        .with_custom_certificate_verifier(server_verifier(identity.trust_anchor())?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.key().to_der()?)?;
     config.alpn_protocols = owned(alpn);
     Ok(config)
@@ -73,7 +74,8 @@ pub fn authority_client_config(
 ) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(anchor)?)
+        .dangerous()
+        .with_custom_certificate_verifier(server_verifier(anchor)?)
         .with_client_auth_cert(
             identity.certificate().chain.clone(),
             identity.key().to_der()?,
@@ -92,7 +94,8 @@ pub fn anonymous_client_config(
 ) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(anchor)?)
+        .dangerous()
+        .with_custom_certificate_verifier(server_verifier(anchor)?)
         .with_no_client_auth();
     config.alpn_protocols = owned(alpn);
     Ok(config)
@@ -134,15 +137,18 @@ pub enum ClientAuth<'a> {
 pub struct Trusted<'a> {
     /// The root that they lead to.
     pub anchor: &'a TrustAnchor,
-    /// Those that the root's authority has taken back. With a list, whoever it says nothing about is refused: everyone
-    /// once it is past its validity, and certificates that an intermediate authority issued.
-    pub crl: Option<&'a RevocationList>,
+    /// Those that the root's authority has taken back. With lists, whoever they say nothing about is refused: everyone
+    /// once one is past its validity, and whoever has a certificate of an intermediate that has no list among them.
+    pub revocations: Option<&'a Revocations>,
 }
 
 impl<'a> From<&'a TrustAnchor> for Trusted<'a> {
     /// All that lead to this root.
     fn from(anchor: &'a TrustAnchor) -> Self {
-        Trusted { anchor, crl: None }
+        Trusted {
+            anchor,
+            revocations: None,
+        }
     }
 }
 
@@ -193,10 +199,10 @@ pub fn server_config_from(
     let verifier = |trusted: Trusted<'_>| {
         let roots = Arc::new(roots(trusted.anchor)?);
         let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-        Ok::<_, Error>(match trusted.crl {
+        Ok::<_, Error>(match trusted.revocations {
             None => builder,
-            Some(crl) => builder
-                .with_crls([crl.der().clone()])
+            Some(revocations) => builder
+                .with_crls(revocations.lists().map(|list| list.der().clone()))
                 .enforce_revocation_expiration(),
         })
     };
@@ -442,6 +448,23 @@ fn roots(anchor: &TrustAnchor) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(anchor.root().clone())?;
     Ok(roots)
+}
+
+/// Verifies servers as webpki does: to this root, and with what its list says of intermediates. Lists of the intermediates
+/// themselves are the brokers' business, so a certificate that no list says anything about is taken.
+fn server_verifier(anchor: &TrustAnchor) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let roots = Arc::new(roots(anchor)?);
+    let builder = WebPkiServerVerifier::builder_with_provider(roots, provider());
+    let builder = match anchor.list() {
+        None => builder,
+        Some(list) => builder
+            .with_crls([list.der().clone()])
+            .allow_unknown_revocation_status(),
+    };
+    builder
+        .build()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+        .map_err(|e| Error::Tls(rustls::Error::General(e.to_string())))
 }
 
 fn owned(alpn: &[&[u8]]) -> Vec<Vec<u8>> {

@@ -82,6 +82,12 @@ impl Validity {
         )
     }
 
+    /// What two spans have in common.
+    pub(crate) fn common(self, other: &Self) -> Result<Self, Error> {
+        let begins = self.not_before.max(other.not_before);
+        Self::new(begins, self.not_after.min(other.not_after).max(begins))
+    }
+
     /// Reads the span of a parsed certificate.
     pub(crate) fn of(
         certificate: &x509_parser::certificate::X509Certificate<'_>,
