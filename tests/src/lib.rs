@@ -6,7 +6,8 @@
 //! - [`fleet`]: an authority, a broker and enrolled devices in a directory that vanishes;
 //! - [`mosquitto`]: the stock broker and its clients;
 //! - [`gate`]: a way to a broker that can be shut;
-//! - [`relay`]: a hostile broker operator between a broker and its clients.
+//! - [`relay`]: a hostile broker operator between a broker and its clients;
+//! - [`walk`]: pages whose commands are run as they stand.
 //!
 //! Every service listens on a port of 127.0.0.1 that the system chose, and is stopped when its handle is dropped.
 #![forbid(unsafe_code)]
@@ -18,3 +19,4 @@ mod listening;
 pub mod mosquitto;
 pub mod programs;
 pub mod relay;
+pub mod walk;

@@ -1,74 +1,22 @@
 //! The step-by-step set-up of `docs/operations.md`, every command of it, as an operator runs it in a shell.
 
-use std::net::TcpListener;
-use std::process::Command;
-
-use smqtt_tests::programs::{directory, repository, run};
+use smqtt_tests::walk::{Walk, blocks};
 
 const SECTION: &str = "## A hardened broker, step by step";
 
-/// The shell blocks of the section, in their order.
-fn blocks() -> Vec<String> {
-    let page = std::fs::read_to_string(repository().join("docs/operations.md")).expect("the page");
-    let section = page.split_once(SECTION).expect("the section").1;
-    let section = section.split("\n## ").next().expect("its text");
-    let blocks: Vec<String> = section
-        .split("```sh\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().expect("its end").to_owned())
-        .collect();
-    assert!(
-        blocks.len() > 10,
-        "the page lost its commands: {}",
-        blocks.len()
-    );
-    blocks
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("its address").port()
-}
-
 #[test]
 fn with_mosquitto_with_openssl_with_curl_the_hardened_set_up_does_what_its_page_says() {
-    let mut blocks = blocks();
+    let mut blocks = blocks("docs/operations.md", SECTION);
     // The programs are built already.
     let install = blocks.remove(0);
     assert!(install.starts_with("# install\n"), "{install}");
-    let mut commands = blocks.join("\n");
-    for port in ["8443", "8883", "9883"] {
-        assert!(commands.contains(port), "{port}");
-        commands = commands.replace(port, &free_port().to_string());
+    let all = Walk {
+        blocks,
+        ports: &["8443", "8883", "9883"],
+        seconds: 50,
+        logs: &["broker.log", "authority.log"],
     }
-    // A command that fails where the page does not say so ends it, with all that it has started.
-    let script = format!(
-        "set -euo pipefail\ntrap 'kill $(jobs -p) 2> /dev/null' EXIT\n{commands}\ntrap - EXIT\n"
-    );
-    let tree = tempfile::tempdir().expect("a temporary directory");
-    let path = format!(
-        "{}:{}",
-        directory().display(),
-        std::env::var("PATH").expect("a PATH")
-    );
-    let mut bash = Command::new("timeout");
-    bash.args(["--kill-after=5", "50", "bash", "-c", &script])
-        .current_dir(tree.path())
-        .env("PATH", path)
-        .env("HOME", tree.path());
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SMQTT_")) {
-        bash.env_remove(name);
-    }
-    let done = run(&mut bash);
-    let log = |name: &str| std::fs::read_to_string(tree.path().join(name)).unwrap_or_default();
-    let all = format!(
-        "{}\n--- stderr\n{}\n--- broker.log\n{}\n--- authority.log\n{}",
-        done.text(),
-        done.stderr,
-        log("broker.log"),
-        log("authority.log")
-    );
-    assert_eq!(done.code(), 0, "{all}");
+    .take();
 
     let mut rest = all.as_str();
     for part in [

@@ -218,6 +218,11 @@ impl Issuer {
         let name = verified.name;
         let known = self.authority.register().admin(&name).await?;
         let known = known.filter(|admin| admin.serial == verified.serial.to_string());
+        // To the last byte, as for renewals: the key of an intermediate alone makes nobody an administrator.
+        let reader = self.authority.register().reader();
+        let recorded = register::fingerprint_of(reader, verified.serial).await?;
+        let same = recorded == Some(verified.fingerprint.to_string());
+        let known = known.filter(|_| same);
         Ok(match known {
             Some(admin) if admin.role >= needed => Ok(name),
             Some(_) => {

@@ -2,9 +2,13 @@
 
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::time::Duration;
 
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use smqtt_pki::{CertificateAuthority, Fingerprint, TrustAnchor, UnixTime};
+use smqtt_pki::{
+    CertificateAuthority, CertificateDer, Fingerprint, Intermediate, TrustAnchor, UnixTime,
+};
 
 use crate::register::audit::{self, AuditEntry, Verifier};
 use crate::register::safety;
@@ -22,6 +26,8 @@ pub struct Checkpoint {
     pub time: u64,
     /// The chain value of that row.
     pub chain: [u8; 32],
+    /// The certificate of the intermediate that signed it; `None` if the root did, or if it is to be looked for.
+    pub(crate) issuer: Option<CertificateDer<'static>>,
     /// ECDSA P-256 with SHA-256 by the authority's key.
     pub(crate) signature: [u8; 64],
 }
@@ -49,6 +55,8 @@ struct CheckpointText {
     sequence: u64,
     time: u64,
     chain: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     signature: String,
 }
 
@@ -60,7 +68,8 @@ struct RowText {
     chain: String,
 }
 
-const VERSION: u32 = 1;
+/// The version of a checkpoint that the root has signed, and of one with its signer's certificate.
+const VERSIONS: [u32; 2] = [1, 2];
 /// The most bytes of a line of an export.
 const MAX_LINE: u64 = 1024 * 1024;
 
@@ -92,37 +101,59 @@ impl Checkpoint {
             sequence,
             time: now.as_secs(),
             chain,
+            issuer: ca.intermediate().map(|i| i.certificate().clone()),
             signature: [0; 64],
         };
         checkpoint.signature = ca.sign_statement(&checkpoint.statement());
         checkpoint
     }
 
-    /// Checks that the authority with this root certificate signed it.
+    /// Checks that the authority with this root certificate signed it, with the root's key or with that of the intermediate
+    /// whose certificate it carries.
     ///
     /// # Errors
     /// [`Error::Checkpoint`].
     pub fn verify(&self, anchor: &TrustAnchor) -> Result<(), Error> {
+        self.verify_among(anchor, &[])
+    }
+
+    /// As [`Checkpoint::verify`]; one without certificate may be by one of these intermediates.
+    fn verify_among(&self, anchor: &TrustAnchor, known: &[Intermediate]) -> Result<(), Error> {
         if self.authority != anchor.fingerprint() {
             return Err(Error::Checkpoint(format!(
                 "it is of the authority with fingerprint {}",
                 self.authority
             )));
         }
-        anchor
-            .verify_statement(&self.statement(), &self.signature)
-            .map_err(|_| Error::Checkpoint("its signature is not the authority's".into()))
+        let foreign = || Error::Checkpoint("its signature is not the authority's".into());
+        let statement = self.statement();
+        let signed_by = |signer: &Intermediate| {
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(self.time));
+            let in_time = signer.validity().check(time).is_ok();
+            in_time && signer.verify_statement(&statement, &self.signature).is_ok()
+        };
+        let good = match &self.issuer {
+            Some(der) => {
+                signed_by(&Intermediate::verify(der.clone(), anchor).map_err(|_| foreign())?)
+            }
+            None => {
+                anchor.verify_statement(&statement, &self.signature).is_ok()
+                    || known.iter().any(signed_by)
+            }
+        };
+        good.then_some(()).ok_or_else(foreign)
     }
 
     /// The checkpoint as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
         let text = CheckpointText {
-            checkpoint: VERSION,
+            checkpoint: VERSIONS[usize::from(self.issuer.is_some())],
             authority: self.authority,
             sequence: self.sequence,
             time: self.time,
             chain: hex(&self.chain),
+            issuer: self.issuer.as_ref().map(|der| BASE64.encode(der)),
             signature: hex(&self.signature),
         };
         serde_json::to_string(&text).unwrap_or_default()
@@ -135,7 +166,7 @@ impl Checkpoint {
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let odd = |reason: &str| Error::Checkpoint(format!("it can not be read: {reason}"));
         let read: CheckpointText = serde_json::from_str(text).map_err(|e| odd(&e.to_string()))?;
-        if read.checkpoint != VERSION {
+        if !VERSIONS.contains(&read.checkpoint) {
             return Err(odd("it has a version that this program does not know"));
         }
         let checkpoint = Self {
@@ -143,6 +174,11 @@ impl Checkpoint {
             sequence: read.sequence,
             time: read.time,
             chain: unhex(&read.chain).ok_or_else(|| odd("its chain value is no SHA-256"))?,
+            issuer: read
+                .issuer
+                .map(|text| BASE64.decode(text.as_bytes()).map(CertificateDer::from))
+                .transpose()
+                .map_err(|_| odd("its signer's certificate is no base64"))?,
             signature: unhex(&read.signature)
                 .ok_or_else(|| odd("its signature has another size"))?,
         };
@@ -208,7 +244,8 @@ impl Authority {
         let anchor = self.directory().trust_anchor();
         let mut checkpoints = self.register().checkpoints(anchor.fingerprint()).await?;
         checkpoints.extend_from_slice(more);
-        let mut comparison = Comparison::new(&checkpoints, anchor)?;
+        let known = self.directory().intermediates();
+        let mut comparison = Comparison::new(&checkpoints, anchor, known)?;
         let (entries, chain) = self
             .audit(|entry, chain| comparison.at(entry.sequence, chain))
             .await?;
@@ -227,7 +264,7 @@ pub fn verify_audit_export(
     more: &[Checkpoint],
 ) -> Result<Verified, Error> {
     let mut verifier = Verifier::default();
-    let mut checkpoints = Comparison::new(more, anchor)?;
+    let mut checkpoints = Comparison::new(more, anchor, &[])?;
     let mut at_end = None;
     let mut line = Vec::new();
     loop {
@@ -293,10 +330,14 @@ struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    fn new(checkpoints: &'a [Checkpoint], anchor: &TrustAnchor) -> Result<Self, Error> {
+    fn new(
+        checkpoints: &'a [Checkpoint],
+        anchor: &TrustAnchor,
+        known: &[Intermediate],
+    ) -> Result<Self, Error> {
         let mut open: Vec<_> = checkpoints.iter().collect();
         for checkpoint in &open {
-            checkpoint.verify(anchor)?;
+            checkpoint.verify_among(anchor, known)?;
         }
         // The next to compare with is last.
         open.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.sequence));

@@ -6,12 +6,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use smqtt_abe::{Suite, cp};
 use smqtt_pki::files::{self, StagedDirectory};
-use smqtt_pki::{CertificateAuthority, Fingerprint, ServerName, TrustAnchor, UnixTime, Validity};
+use smqtt_pki::{
+    CertificateAuthority, CrlNumber, Fingerprint, Intermediate, Revocation, RevocationList,
+    ServerName, TrustAnchor, UnixTime, Validity, certificates_from_pem, certificates_to_pem,
+};
 
 use crate::clock::system_rng;
 use crate::register::Register;
 use crate::register::audit::{Act, Actor};
-use crate::secrets::{BACKUP_KEY, CA_KEY, DataKey, Keeper, MASTER_KEY, SEALED, Sealing, Secrets};
+use crate::secrets::{
+    BACKUP_KEY, CA_KEY, DataKey, ISSUING_KEY, Keeper, MASTER_KEY, NEXT_ISSUING_KEY, SEALED,
+    Sealing, Secrets,
+};
 use crate::{Error, register};
 
 /// An authority's directory. Mode 0700.
@@ -20,8 +26,10 @@ use crate::{Error, register};
 /// |---|---|---|
 /// | `authority.toml` | format version, name, ABE suite, root fingerprint, host names | 0644 |
 /// | `ca.crt` | root certificate, PEM | 0644 |
-/// | `secrets.sealed` | root key (PKCS#8 PEM), ABE master key and backup key, encrypted | 0600 |
-/// | `ca.key`, `abe-master.key`, `backup.key` | instead of it: the same, unsealed | 0600 |
+/// | `issuing.crt` | certificates of the intermediate that issues, and of earlier ones, PEM; none where the root issues | 0644 |
+/// | `ca.crl` | the root's own revocation list, PEM: the intermediates that were taken back | 0644 |
+/// | `secrets.sealed` | root key and intermediate's key (PKCS#8 PEM), ABE master key and backup key, encrypted | 0600 |
+/// | `ca.key`, `issuing.key`, `abe-master.key`, `backup.key` | instead of it: the same, unsealed | 0600 |
 /// | `parameters.cbor` | ABE public parameters | 0644 |
 /// | `register.sqlite` | devices, tokens, certificates, audit log; with `-wal` and `-shm` beside it | 0600 |
 /// | `database.url` | instead of it: the URL of the PostgreSQL database that holds them | 0600 |
@@ -30,6 +38,7 @@ pub struct Directory {
     path: PathBuf,
     profile: Profile,
     anchor: TrustAnchor,
+    intermediates: Vec<Intermediate>,
 }
 
 /// What an authority is made with.
@@ -41,6 +50,8 @@ pub struct InitOptions {
     pub hosts: Vec<ServerName<'static>>,
     /// The URL of an empty PostgreSQL database for the register, in place of a file in the directory.
     pub database: Option<String>,
+    /// Whether the root itself issues, without an intermediate: then its key can never be kept offline.
+    pub single: bool,
 }
 
 impl Default for InitOptions {
@@ -49,6 +60,7 @@ impl Default for InitOptions {
             name: "SMQTT authority".into(),
             hosts: Vec::new(),
             database: None,
+            single: false,
         }
     }
 }
@@ -67,6 +79,8 @@ struct Profile {
 const VERSION: u32 = 1;
 pub(crate) const PROFILE: &str = "authority.toml";
 pub(crate) const CA_CERTIFICATE: &str = "ca.crt";
+pub(crate) const ISSUING_CERTIFICATES: &str = "issuing.crt";
+pub(crate) const ROOT_LIST: &str = "ca.crl";
 pub(crate) const PARAMETERS: &str = "parameters.cbor";
 pub(crate) const REGISTER: &str = "register.sqlite";
 pub(crate) const DATABASE: &str = "database.url";
@@ -76,6 +90,9 @@ pub(crate) const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// How long a root certificate is valid: ten years.
 const ROOT_LIFETIME: Duration = Duration::from_secs(3650 * 86_400);
+/// How long an intermediate's certificate is valid unless said otherwise: three years, so that a broker's certificate of one
+/// year has its whole time for two of them.
+pub const INTERMEDIATE_LIFETIME: Duration = Duration::from_secs(1095 * 86_400);
 
 impl Directory {
     /// Makes a new authority at `path`: complete or not at all, never over an existing one. Its secrets are sealed if there is
@@ -100,6 +117,13 @@ impl Directory {
             Validity::starting(now, ROOT_LIFETIME)?,
             rng,
         )?;
+        let issuing = match options.single {
+            true => None,
+            false => {
+                let validity = Validity::starting(now, INTERMEDIATE_LIFETIME)?;
+                Some(ca.create_intermediate(validity, rng)?)
+            }
+        };
         let (master, parameters) = cp::setup(rng);
         let profile = Profile {
             version: VERSION,
@@ -125,6 +149,16 @@ impl Directory {
         files::write_public(&at(PARAMETERS), &parameters.to_bytes())?;
         let mut secrets = Secrets::default();
         secrets.put(CA_KEY, ca.key_pem()?.as_bytes());
+        let mut intermediates = Vec::new();
+        if let Some(issuing) = &issuing {
+            secrets.put(ISSUING_KEY, issuing.key_pem()?.as_bytes());
+            intermediates.extend(issuing.intermediate().cloned());
+            let list = root_list(&ca, &[], None, issuing.validity().not_after(), now)?;
+            files::write_public(&at(ROOT_LIST), list.to_pem().as_bytes())?;
+            let certificate = core::slice::from_ref(issuing.certificate());
+            let text = certificates_to_pem(certificate);
+            files::write_public(&at(ISSUING_CERTIFICATES), text.as_bytes())?;
+        }
         secrets.put(MASTER_KEY, &master.to_bytes());
         secrets.put(BACKUP_KEY, DataKey::random(rng).as_bytes());
         secrets.write_new(staged.path(), keeper)?;
@@ -152,6 +186,7 @@ impl Directory {
             path: path.into(),
             profile,
             anchor: ca.trust_anchor().clone(),
+            intermediates,
         })
     }
 
@@ -177,10 +212,12 @@ impl Directory {
                 reason: "its fingerprint is not the one in authority.toml".into(),
             });
         }
+        let intermediates = read_intermediates(&at(ISSUING_CERTIFICATES), &anchor)?;
         Ok(Self {
             path: path.into(),
             profile,
             anchor,
+            intermediates,
         })
     }
 
@@ -200,6 +237,43 @@ impl Directory {
     #[must_use]
     pub fn trust_anchor(&self) -> &TrustAnchor {
         &self.anchor
+    }
+
+    /// The intermediate that issues; `None` where the root does.
+    #[must_use]
+    pub fn intermediate(&self) -> Option<&Intermediate> {
+        self.intermediates.first()
+    }
+
+    /// The intermediates of which something may still be in use: the one that issues first.
+    #[must_use]
+    pub fn intermediates(&self) -> &[Intermediate] {
+        &self.intermediates
+    }
+
+    /// The root's own revocation list as it is now; `None` where the root issues.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], and those of reading a file.
+    pub fn root_list(&self) -> Result<Option<RevocationList>, Error> {
+        let path = self.path.join(ROOT_LIST);
+        match files::read(&path, MAX_FILE, HINT) {
+            Ok(text) => RevocationList::read(&text, &self.anchor)
+                .map(Some)
+                .map_err(|e| Error::Damaged {
+                    path,
+                    reason: e.to_string(),
+                }),
+            Err(smqtt_pki::Error::Missing { .. }) if self.intermediates.is_empty() => Ok(None),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Whether another key issues by now than when this was opened.
+    pub(crate) fn is_replaced(&self) -> Result<bool, Error> {
+        let now = read_intermediates(&self.path.join(ISSUING_CERTIFICATES), &self.anchor)?;
+        let key = |intermediate: &Intermediate| intermediate.key_digest();
+        Ok(now.first().map(key) != self.intermediate().map(key))
     }
 
     /// The root certificate's fingerprint: what devices pin when they enrol.
@@ -269,11 +343,34 @@ impl Directory {
         Ok(())
     }
 
-    /// Decodes the root key and pairs it with its certificate.
+    /// Decodes the key that issues and pairs it with its certificate.
     pub(crate) fn certificate_authority(
         &self,
         secrets: &Secrets,
     ) -> Result<CertificateAuthority, Error> {
+        let Some(intermediate) = self.intermediate() else {
+            return self.root_authority(secrets);
+        };
+        let damaged = |reason: String| Error::Damaged {
+            path: self.secret_path(ISSUING_KEY),
+            reason,
+        };
+        let load = |secret: &[u8]| {
+            let key = std::str::from_utf8(secret).map_err(|_| smqtt_pki::Error::PrivateKey)?;
+            let anchor = self.anchor.clone();
+            CertificateAuthority::load_intermediate(key, intermediate.clone(), anchor)
+        };
+        // A crash may have left the key in the place where it waited for its certificate.
+        if let Some(next) = secrets.get(NEXT_ISSUING_KEY)
+            && let Ok(authority) = load(next)
+        {
+            return Ok(authority);
+        }
+        load(secrets.need(ISSUING_KEY, &self.path)?).map_err(|e| damaged(e.to_string()))
+    }
+
+    /// Decodes the root key and pairs it with its certificate.
+    pub(crate) fn root_authority(&self, secrets: &Secrets) -> Result<CertificateAuthority, Error> {
         let damaged = |reason: String| Error::Damaged {
             path: self.secret_path(CA_KEY),
             reason,
@@ -355,6 +452,55 @@ impl Directory {
         files::write_private(file, format!("{url}\n").as_bytes())?;
         Ok(register)
     }
+}
+
+/// The certificates of the intermediates, the one that issues first; empty where the root does.
+fn read_intermediates(path: &Path, anchor: &TrustAnchor) -> Result<Vec<Intermediate>, Error> {
+    let text = match files::read(path, MAX_FILE, HINT) {
+        Ok(text) => text,
+        Err(smqtt_pki::Error::Missing { .. }) => return Ok(Vec::new()),
+        Err(other) => return Err(other.into()),
+    };
+    certificates_from_pem(&text)
+        .and_then(|certificates| {
+            let verified = certificates.into_iter();
+            verified
+                .map(|der| Intermediate::verify(der, anchor))
+                .collect()
+        })
+        .map_err(|e| Error::Damaged {
+            path: path.into(),
+            reason: e.to_string(),
+        })
+}
+
+/// The root's own list: what was on it before, and these. It holds until `until`.
+///
+/// Its number is the time, so that it grows without anything that an offline root would have to remember.
+pub(crate) fn root_list(
+    root: &CertificateAuthority,
+    revoked: &[Revocation],
+    before: Option<&RevocationList>,
+    until: UnixTime,
+    now: UnixTime,
+) -> Result<RevocationList, Error> {
+    let mut entries: std::collections::BTreeMap<_, _> = before
+        .into_iter()
+        .flat_map(RevocationList::entries)
+        .map(|entry| (entry.serial, *entry))
+        .collect();
+    for revocation in revoked {
+        entries.entry(revocation.serial).or_insert(*revocation);
+    }
+    let entries: Vec<_> = entries.into_values().collect();
+    let mut number = now.as_secs();
+    // Two within a second, or a clock that was ahead.
+    while before.is_some_and(|before| *before.number() >= CrlNumber::from(number)) {
+        number += 1 + number / 1_000_000;
+    }
+    let begins = now.as_secs().saturating_sub(Validity::CLOCK_SKEW.as_secs());
+    let begins = UnixTime::since_unix_epoch(Duration::from_secs(begins));
+    Ok(root.issue_crl(&entries, number, Validity::new(begins, until)?)?)
 }
 
 impl Profile {

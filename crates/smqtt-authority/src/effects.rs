@@ -8,9 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_format::AuthorityState;
-use smqtt_pki::{AuthorityIdentity, RevocationList, UnixTime, Validity, files, tls};
+use smqtt_pki::{
+    AuthorityIdentity, CertificateRevocationListDer, RevocationList, Revocations, UnixTime,
+    Validity, files, tls,
+};
 
 use crate::clock::system_rng;
+use crate::directory::{ROOT_LIST, root_list};
 use crate::publish::publish_state;
 use crate::register::{self, Write};
 use crate::{Error, Issuer};
@@ -104,8 +108,52 @@ impl Issuer {
         let revoked = register::revocations(transaction, now).await?;
         let number = register::next_list_number(transaction).await?;
         let list = self.keys.ca.issue_crl(&revoked, number, validity)?;
+        self.list_at_root(transaction, &revoked, now).await?;
         register::keep_list(transaction, number, &list, now).await?;
         Ok((list, number))
+    }
+
+    /// Has the root's own list name what was taken back too, as long as there are certificates that the root itself has
+    /// issued, before there was an intermediate.
+    async fn list_at_root(
+        &self,
+        transaction: &mut Write,
+        revoked: &[smqtt_pki::Revocation],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let directory = self.authority.directory();
+        let (Some(root), Some(first)) = (&self.keys.root, directory.intermediates().last()) else {
+            return Ok(());
+        };
+        let start = first.validity().not_before().as_secs() + Validity::CLOCK_SKEW.as_secs();
+        let before = directory.root_list()?;
+        let listed = |revocation: &smqtt_pki::Revocation| {
+            let before = before.as_ref();
+            before.is_some_and(|before| before.revokes(revocation.serial))
+        };
+        if revoked.iter().all(listed) || register::issued_until(transaction, start, now).await? == 0
+        {
+            return Ok(());
+        }
+        let until = self.keys.ca.validity().not_after();
+        let list = root_list(root, revoked, before.as_ref(), until, now)?;
+        replace(&directory.path().join(ROOT_LIST), list.to_pem().as_bytes())
+    }
+
+    /// The newest list with what belongs to it; `None` if another than the authority that issues now has issued it.
+    pub(crate) fn complete_list(&self, der: Vec<u8>) -> Result<Option<Revocations>, Error> {
+        let directory = self.authority.directory();
+        let anchor = directory.trust_anchor();
+        let list = CertificateRevocationListDer::from(der);
+        let mut lists: Vec<_> = directory
+            .root_list()?
+            .map(|list| list.der().clone())
+            .into_iter()
+            .collect();
+        lists.push(list.clone());
+        let own: Vec<_> = self.keys.ca.intermediate().cloned().into_iter().collect();
+        let only = if own.is_empty() { vec![list] } else { lists };
+        Ok(Revocations::verify(only, &own, anchor).ok())
     }
 
     /// Delivers what acts have left: writes the newest revocation list where such lists are written, and publishes the newest
@@ -152,9 +200,10 @@ impl Issuer {
                 break;
             }
             let Some(der) = list.der else { break };
-            let anchor = self.authority.directory().trust_anchor();
-            let read = RevocationList::read(&der, anchor)?;
-            replace(&path, read.to_pem().as_bytes())?;
+            let Some(lists) = self.complete_list(der)? else {
+                break;
+            };
+            replace(&path, lists.to_pem().as_bytes())?;
             register::note_list_written(reader, list.number).await?;
             done = Some((path.clone(), list.number));
         }

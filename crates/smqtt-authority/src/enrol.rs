@@ -109,6 +109,7 @@ impl Issuer {
                         device: entitled.device,
                         certificate_chain: made.certificate.chain_pem(),
                         ca: self.keys.root_pem.clone(),
+                        root_list: self.root_list_pem()?,
                         suite: Suite::FabeoCpBls12381.id(),
                         parameters: self.keys.parameters_bytes.clone(),
                         attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
@@ -329,10 +330,7 @@ fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Resul
     }
     let attribute_key = issue_key(&issuer.keys, &attributes, entitled.epoch)?;
     let (again, certificate) = match before {
-        Some(before) => (
-            true,
-            issuer.keys.ca.device_chain(&before.der).map_err(refused)?,
-        ),
+        Some(before) => (true, issuer.chain_of(&before.der).map_err(refused)?),
         None => (
             false,
             device_certificate(issuer, &request, &entitled.device, &shown, now)?,
@@ -393,6 +391,18 @@ pub(crate) fn issue_key(
 }
 
 impl Issuer {
+    /// A device's certificate that was issued before, with its chain.
+    pub(crate) fn chain_of(&self, der: &[u8]) -> Result<IssuedCertificate, smqtt_pki::Error> {
+        let known = self.authority.directory().intermediates();
+        self.keys.ca.device_chain(der, known)
+    }
+
+    /// The root's own revocation list, for devices to keep.
+    pub(crate) fn root_list_pem(&self) -> Result<Option<String>, Error> {
+        let list = self.authority.directory().root_list()?;
+        Ok(list.map(|list| list.to_pem()))
+    }
+
     /// A device's attributes, and those of them that its certificate shows.
     pub(crate) fn shown_attributes(
         &self,

@@ -148,6 +148,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What was asked of the root can not be done.
+    #[error("{0}")]
+    Root(String),
+    /// Another process has put another intermediate in place while this one served.
+    #[error("another intermediate was put in place: start the service again")]
+    Replaced,
     /// The secrets are sealed, and nothing that opens them was given.
     #[error("the authority's secrets are sealed: {}", open_with(*method))]
     Sealed {

@@ -15,7 +15,7 @@ use crate::clock::system_rng;
 use crate::enrol::DEVICE_LIFETIME;
 use crate::limiter::AuditBudget;
 use crate::register::audit::{self, Act, Actor};
-use crate::secrets::Keeper;
+use crate::secrets::{CA_KEY, Keeper};
 use crate::{Authority, Error, register};
 
 /// An authority with its root key and ABE master key in memory. Both are erased when dropped, and shown nowhere.
@@ -33,7 +33,10 @@ pub struct Issuer {
 }
 
 pub(crate) struct Keys {
+    /// Who issues: the intermediate, or the root where there is none.
     pub(crate) ca: CertificateAuthority,
+    /// The root, where there is an intermediate and the root's key is still here.
+    pub(crate) root: Option<CertificateAuthority>,
     pub(crate) root_pem: String,
     pub(crate) master: cp::MasterKey,
     pub(crate) parameters: cp::PublicParameters,
@@ -61,8 +64,13 @@ impl Issuer {
         let secrets = directory.secrets(keeper)?;
         let ca = directory.certificate_authority(&secrets)?;
         let (master, parameters) = directory.abe_keys(&secrets)?;
+        let root = match (ca.intermediate(), secrets.get(CA_KEY)) {
+            (Some(_), Some(_)) => Some(directory.root_authority(&secrets)?),
+            _ => None,
+        };
         let keys = Keys {
             root_pem: ca.root_pem(),
+            root,
             parameters_bytes: parameters.to_bytes(),
             ca,
             master,
@@ -150,16 +158,18 @@ impl Issuer {
         now: UnixTime,
     ) -> Result<(), Error> {
         let stale = |list: Option<register::ListRecord>| {
-            list.is_none_or(|list| {
-                list.der.is_none() || !crate::effects::fresh(list.issued, list.next_update, now)
-            })
+            let Some(list) = list else { return Ok(true) };
+            // One that another intermediate has issued is of no use any more.
+            let lists = list.der.map(|der| self.complete_list(der)).transpose()?;
+            let fresh = crate::effects::fresh(list.issued, list.next_update, now);
+            Ok::<_, Error>(lists.flatten().is_none() || !fresh)
         };
         let register = self.authority.register();
-        if !stale(register::newest_list(register.reader()).await?) {
+        if !stale(register::newest_list(register.reader()).await?)? {
             return Ok(());
         }
         let mut transaction = register.write().await?;
-        if stale(register::newest_list(&mut *transaction).await?) {
+        if stale(register::newest_list(&mut *transaction).await?)? {
             self.issue_list(transaction, lifetime, &Actor::service(), now)
                 .await?;
         }

@@ -17,13 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// Runs until it is dropped.
+/// Runs until it is dropped, or until another process has put another intermediate in place: what this one would issue then,
+/// nobody would take.
 pub(crate) async fn keep(issuer: Issuer) {
     let mut waiting = HashMap::new();
     let mut failed: Option<String> = None;
     // Of the list that this process has written: other instances have files of their own.
     let mut written = 0;
     loop {
+        match issuer.authority.directory().is_replaced() {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => tracing::error!(%error, "the intermediate's certificate can not be read"),
+        }
         match look(&issuer, &mut waiting, &mut written, now()).await {
             Ok(()) => failed = None,
             Err(error) => {

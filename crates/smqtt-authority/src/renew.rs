@@ -88,6 +88,7 @@ impl Issuer {
                     device,
                     certificate_chain: made.chain,
                     ca: self.keys.root_pem.clone(),
+                    root_list: self.root_list_pem()?,
                     suite: Suite::FabeoCpBls12381.id(),
                     parameters: self.keys.parameters_bytes.clone(),
                     attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
@@ -164,6 +165,15 @@ impl Issuer {
         let device = verified.id().clone();
         let failed = |error: Error| (Some(device.clone()), error.into());
         let reader = self.authority.register().reader();
+        // Only what the register knows, to the last byte: who has an intermediate's key can make no certificate that renews.
+        let recorded = register::fingerprint_of(reader, verified.serial())
+            .await
+            .map_err(failed)?;
+        if recorded.is_some_and(|recorded| recorded != verified.fingerprint().to_string()) {
+            let detail = "another certificate has this serial number".to_owned();
+            let refusal = Refusal::new(ProblemCode::CertificateRevoked, detail);
+            return Err((Some(device.clone()), refusal));
+        }
         let refuse = |code, detail: String| (Some(device.clone()), Refusal::new(code, detail));
         let expired = verified.validity().not_after().as_secs();
         if expired < now.as_secs() {
@@ -297,13 +307,10 @@ fn make(
         certificate.key_digest.as_deref() == Some(&key_digest[..])
             && certificate.shown.as_deref() == Some(&text)
             && still_long(certificate.not_after, issuer.device_lifetime, now)
+            && issuer.keys.ca.has_issued(&certificate.der).unwrap_or(false)
     });
     if let Some(certificate) = fresh {
-        let before = issuer
-            .keys
-            .ca
-            .device_chain(&certificate.der)
-            .map_err(refused)?;
+        let before = issuer.chain_of(&certificate.der).map_err(refused)?;
         return Ok(Renewed {
             issued: None,
             chain: before.chain_pem(),

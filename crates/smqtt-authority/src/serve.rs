@@ -69,6 +69,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(3650 * 86_400);
 /// How long the service's own certificate is valid. It is issued at each start and renewed at two thirds of its time.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
+/// From when before its end on the intermediate should be renewed: what is issued for a year is cut short from then on.
+pub(crate) const RENEW_INTERMEDIATE: Duration = Duration::from_secs(400 * 86_400);
 /// How often the service signs where the audit log stands.
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(86_400);
 
@@ -118,7 +120,8 @@ pub async fn serve(
     let tls = RustlsConfig::from_config(certificate(&issuer, &hosts).await?);
     let renewal = tokio::spawn(renew(issuer.clone(), hosts, tls.clone()));
     let checkpoints = tokio::spawn(sign_daily(issuer.clone()));
-    let keeper = tokio::spawn(keeper::keep(issuer.clone()));
+    let mut keeper = tokio::spawn(keeper::keep(issuer.clone()));
+    let watch = tokio::spawn(watch_intermediate(issuer.clone()));
     let metrics = Arc::new(Metrics::new());
     let service = api::Service::new(issuer.clone(), options.requests_per_second, metrics.clone());
     let acceptor = PeerAcceptor::new(
@@ -150,10 +153,20 @@ pub async fn serve(
     let stopping = tokio::spawn({
         let (handle, local) = (handle.clone(), local.clone());
         async move {
-            stop.await;
-            tracing::info!("stopping");
+            let replaced = tokio::select! {
+                () = stop => false,
+                _ = &mut keeper => true,
+            };
+            match replaced {
+                false => tracing::info!("stopping"),
+                true => {
+                    tracing::error!("another intermediate issues by now: stopping, start again")
+                }
+            }
+            keeper.abort();
             handle.graceful_shutdown(Some(FAREWELL));
             local.graceful_shutdown(Some(FAREWELL));
+            replaced
         }
     });
     let administrators = match &socket {
@@ -188,10 +201,36 @@ pub async fn serve(
     drop(socket);
     renewal.abort();
     checkpoints.abort();
-    keeper.abort();
-    stopping.abort();
+    watch.abort();
+    let replaced = match stopping.is_finished() {
+        true => stopping.await.unwrap_or(false),
+        false => {
+            stopping.abort();
+            false
+        }
+    };
     issuer.authority.close().await;
-    served.map_err(Error::Serve)
+    served.map_err(Error::Serve)?;
+    match replaced {
+        true => Err(Error::Replaced),
+        false => Ok(()),
+    }
+}
+
+/// Says once a day that the intermediate comes to its end.
+async fn watch_intermediate(issuer: Issuer) {
+    let mut day = tokio::time::interval(Duration::from_secs(86_400));
+    while let Some(intermediate) = issuer.authority.directory().intermediate() {
+        day.tick().await;
+        let end = intermediate.validity().not_after().as_secs();
+        let left = end.saturating_sub(now().as_secs());
+        if left < RENEW_INTERMEDIATE.as_secs() {
+            tracing::warn!(
+                days = left / 86_400,
+                "the intermediate expires: renew it with `smqtt-authority root renew`, or with `root request` and the offline root"
+            );
+        }
+    }
 }
 
 /// Why a connection came to no request, for the counters.

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use site::{Service, Site, csr, key};
 use smqtt_pki::enrolment::EnrolResponse;
-use smqtt_pki::{CertificateDer, RevocationList, TrustAnchor, tls};
+use smqtt_pki::{CertificateDer, Revocations, TrustAnchor, tls};
 
 /// A number from the environment.
 fn number(name: &str, default: u64) -> u64 {
@@ -213,7 +213,8 @@ fn agrees(
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     loop {
         let text = std::fs::read(&crl).unwrap();
-        let list = RevocationList::read(&text, anchor).unwrap();
+        let lists = Revocations::read(&text, anchor).unwrap();
+        let list = lists.lists().last().unwrap();
         let named: BTreeSet<String> = list.serials().map(|serial| serial.to_string()).collect();
         if named == wanted && list.number().to_string() == newest[0] {
             break;

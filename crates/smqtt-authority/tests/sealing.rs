@@ -56,7 +56,9 @@ fn a_sealed_authority_serves_those_who_have_its_passphrase() {
         names(&site.path()),
         [
             "authority.toml",
+            "ca.crl",
             "ca.crt",
+            "issuing.crt",
             "parameters.cbor",
             "register.sqlite",
             "secrets.sealed"

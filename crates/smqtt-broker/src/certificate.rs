@@ -15,6 +15,8 @@ pub(crate) struct Shown {
     /// What it was verified against.
     anchor: Arc<TrustAnchor>,
     serial: Serial,
+    /// Of the intermediates that it was verified through; none for what the store kept, whose client shows them again.
+    issuers: Arc<[Serial]>,
     expires: UnixTime,
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn verify(
     let shown = Shown {
         anchor: anchor.clone(),
         serial: device.serial(),
+        issuers: device.issuers().into(),
         expires: device.validity().not_after(),
     };
     shown.judge(Some(listener))?;
@@ -72,6 +75,7 @@ impl Shown {
         (anchor.fingerprint().as_bytes() == &record.authority).then(|| Shown {
             anchor: anchor.clone(),
             serial,
+            issuers: Arc::default(),
             expires: UnixTime::since_unix_epoch(Duration::from_secs(record.expires)),
         })
     }
@@ -88,9 +92,14 @@ impl Shown {
         if !anchor.is_same_authority(&self.anchor) {
             return Err("its certificate is of an authority that is not trusted any more");
         }
-        let crl = tls.and_then(|tls| tls.crl.as_ref());
-        if crl.is_some_and(|crl| crl.revokes(self.serial)) {
+        let Some(lists) = tls.and_then(|tls| tls.revocations.as_ref()) else {
+            return Ok(());
+        };
+        if lists.revokes(self.serial) {
             return Err("its certificate is revoked");
+        }
+        if self.issuers.iter().any(|issuer| lists.revokes(*issuer)) {
+            return Err("the intermediate authority that issued its certificate is revoked");
         }
         Ok(())
     }

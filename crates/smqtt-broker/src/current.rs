@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smqtt_pki::{RevocationList, TrustAnchor};
+use smqtt_pki::{Revocations, TrustAnchor};
 use smqtt_proto::{QoS, server};
 
 use crate::access::Access;
@@ -61,7 +61,7 @@ pub(crate) struct ListenerTls {
     /// What device certificates are verified against.
     pub(crate) anchor: Option<Arc<TrustAnchor>>,
     /// Those that the anchor's authority has taken back.
-    pub(crate) crl: Option<Arc<RevocationList>>,
+    pub(crate) revocations: Option<Arc<Revocations>>,
 }
 
 impl Current {
@@ -81,12 +81,12 @@ impl Current {
 }
 
 impl Current {
-    /// The revocation list, if there is one.
-    pub(crate) fn crl(&self) -> Option<&RevocationList> {
+    /// The revocation lists, if there are any.
+    pub(crate) fn revocations(&self) -> Option<&Revocations> {
         let mut lists = self
             .listeners
             .iter()
-            .filter_map(|rules| rules.tls.as_ref()?.crl.as_deref());
+            .filter_map(|rules| rules.tls.as_ref()?.revocations.as_deref());
         lists.next()
     }
 
@@ -101,15 +101,15 @@ impl Current {
             let (Some(anchor), Some(anchor_before)) = (&next.anchor, &before.anchor) else {
                 continue;
             };
-            let (Some(crl), Some(crl_before)) = (&next.crl, &before.crl) else {
+            let (Some(lists), Some(lists_before)) = (&next.revocations, &before.revocations) else {
                 continue;
             };
-            if anchor.is_same_authority(anchor_before) && crl.number() < crl_before.number() {
+            if anchor.is_same_authority(anchor_before)
+                && let Some((number, number_before)) = lists.older_than(lists_before)
+            {
                 return Err(Error::TlsFiles(format!(
-                    "{}: its number {} is older than {}, which is in force: give the authority's newest",
+                    "{}: its number {number} is older than {number_before}, which is in force: give the authority's newest",
                     self.config.tls.crl.clone().unwrap_or_default().display(),
-                    crl.number(),
-                    crl_before.number(),
                 )));
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use smqtt_pki::tls::{ALPN_MQTT, ClientAuth, OldestTls, Trusted, server_config_from};
-use smqtt_pki::{RevocationList, TrustAnchor, UnixTime, Validity, files};
+use smqtt_pki::{Revocations, TrustAnchor, UnixTime, Validity, files};
 
 use crate::Error;
 use crate::config::{ClientCertificate, Config, Listener, TlsVersion};
@@ -19,7 +19,7 @@ struct TlsFiles<'a> {
     cert: &'a Path,
     key: &'a Path,
     anchor: Option<Arc<TrustAnchor>>,
-    crl: Option<Arc<RevocationList>>,
+    revocations: Option<Arc<Revocations>>,
 }
 
 /// Prepares the rules of every listener of a validated configuration.
@@ -35,7 +35,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
                 .as_deref()
                 .map(read_anchor)
                 .transpose()?;
-            let crl = match (&config.tls.crl, &anchor) {
+            let revocations = match (&config.tls.crl, &anchor) {
                 (Some(path), Some(anchor)) => Some(read_crl(path, anchor)?),
                 _ => None,
             };
@@ -43,7 +43,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Vec<ListenerRules>, Error> {
                 cert,
                 key,
                 anchor,
-                crl,
+                revocations,
             })
         }
         _ => None,
@@ -71,7 +71,7 @@ fn listener_tls(
 ) -> Result<ListenerTls, Error> {
     let chain = files::read_certificates(files.cert).map_err(refused)?;
     let key = files::read_private_key(files.key).map_err(refused)?;
-    let crl = files.crl.as_deref();
+    let revocations = files.revocations.as_deref();
     let asked = match listener.client_certificate(files.anchor.is_some()) {
         // Unless it was asked for, whoever has a password need not have a certificate.
         ClientCertificate::Required if passwords && listener.client_certificate.is_none() => {
@@ -81,12 +81,14 @@ fn listener_tls(
     };
     let client_auth = match (&files.anchor, asked) {
         (None, _) | (_, ClientCertificate::None) => ClientAuth::None,
-        (Some(anchor), ClientCertificate::Optional) => {
-            ClientAuth::Optional(Trusted { anchor, crl })
-        }
-        (Some(anchor), ClientCertificate::Required) => {
-            ClientAuth::Required(Trusted { anchor, crl })
-        }
+        (Some(anchor), ClientCertificate::Optional) => ClientAuth::Optional(Trusted {
+            anchor,
+            revocations,
+        }),
+        (Some(anchor), ClientCertificate::Required) => ClientAuth::Required(Trusted {
+            anchor,
+            revocations,
+        }),
     };
     let oldest = match listener.tls_min_version {
         TlsVersion::V1_2 => OldestTls::V1_2,
@@ -106,7 +108,7 @@ fn listener_tls(
     Ok(ListenerTls {
         config: Arc::new(config),
         anchor: files.anchor.clone(),
-        crl: files.crl.clone(),
+        revocations: files.revocations.clone(),
     })
 }
 
@@ -124,7 +126,7 @@ pub(crate) fn read_anchor(path: &Path) -> Result<Arc<TrustAnchor>, Error> {
 
 /// An expired list is taken, so that a restart or another change is not held up by it: then nobody is
 /// admitted by certificate, and the log says so. One from the future tells of a wrong clock.
-fn read_crl(path: &Path, anchor: &TrustAnchor) -> Result<Arc<RevocationList>, Error> {
+fn read_crl(path: &Path, anchor: &TrustAnchor) -> Result<Arc<Revocations>, Error> {
     let unusable = |reason: String| Error::TlsFiles(format!("{}: {reason}", path.display()));
     let text = files::read(
         path,
@@ -132,14 +134,14 @@ fn read_crl(path: &Path, anchor: &TrustAnchor) -> Result<Arc<RevocationList>, Er
         "give the authority's revocation list with --tls-crl",
     )
     .map_err(refused)?;
-    let list = RevocationList::read(&text, anchor).map_err(|error| unusable(error.to_string()))?;
-    let begins = list.validity().not_before().as_secs();
+    let lists = Revocations::read(&text, anchor).map_err(|error| unusable(error.to_string()))?;
+    let begins = lists.validity().not_before().as_secs();
     if begins > UnixTime::now().as_secs() + Validity::CLOCK_SKEW.as_secs() {
         return Err(unusable(
             "the revocation list is not valid yet: check this machine's clock".into(),
         ));
     }
-    Ok(Arc::new(list))
+    Ok(Arc::new(lists))
 }
 
 /// Room for a million certificates.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde::Serialize;
 use smqtt_client::{Client, Error, Identity, MayPublish, Policy, QoS, authority_presence};
-use smqtt_pki::{RevocationList, UnixTime};
+use smqtt_pki::{Revocations, UnixTime};
 
 use crate::connection::Connection;
 use crate::console::printable;
@@ -329,7 +329,7 @@ fn check_revocations(report: &mut Report, identity: &Identity, path: &std::path:
             "write it with `smqtt-authority crl`",
         );
     }
-    let list = match RevocationList::read(&text, identity.trust_anchor()) {
+    let list = match Revocations::read(&text, identity.trust_anchor()) {
         Ok(list) => list,
         Err(error) => {
             return report.failed(

@@ -133,6 +133,7 @@ pub async fn enrol(enrolment: Enrolment, directory: &Path) -> Result<Enrolled, E
             key: &key,
             chain_pem: &answer.certificate_chain,
             ca_pem: &answer.ca,
+            root_list: answer.root_list.as_deref(),
             parameters: &answer.parameters,
             attribute_key: answer.attribute_key.reveal(),
             sealing: &answer.sealing,

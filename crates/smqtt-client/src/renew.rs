@@ -78,6 +78,7 @@ pub async fn renew(directory: &Path, timeout: Duration) -> Result<Renewed, Error
     let staged = identity
         .stage_renewal(&RenewalParts {
             chain_pem: &answer.certificate_chain,
+            root_list: answer.root_list.as_deref(),
             attribute_key: answer.attribute_key.reveal(),
             earlier_epoch: before
                 .filter(|before| *before != given.epoch)

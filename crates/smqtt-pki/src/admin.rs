@@ -10,8 +10,8 @@ use x509_parser::extensions::GeneralName;
 
 use crate::anchor::parse;
 use crate::{
-    CertificateAuthority, CertificateRequest, DeviceId, Error, Fingerprint, IssuedCertificate, Serial,
-    TrustAnchor, Validity,
+    CertificateAuthority, CertificateRequest, DeviceId, Error, Fingerprint, IssuedCertificate,
+    Serial, TrustAnchor, Validity,
 };
 
 /// What an administrator's subject alternative name (a URI) begins with.

@@ -11,8 +11,9 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use zeroize::Zeroizing;
 
+use crate::anchor::parse;
 use crate::attribute_urn::{self, MAX_CERTIFIED_ATTRIBUTES};
-use crate::intermediate::Intermediate;
+use crate::intermediate::{Intermediate, check_issued, is_issued};
 use crate::signer::RcgenKey;
 use crate::{
     CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Revocation, RevocationList,
@@ -199,22 +200,58 @@ impl CertificateAuthority {
         Ok(issued)
     }
 
-    /// A device's certificate that this authority has issued before, given as DER, with its chain as issued now.
+    /// A device's certificate that was issued before, given as DER, with its chain: by this authority, by the root itself,
+    /// or by one of those `earlier` intermediates.
     ///
     /// # Errors
-    /// [`Error::OtherIssuer`] if another has issued it, [`Error::MalformedCertificate`].
-    pub fn device_chain(&self, certificate: &[u8]) -> Result<IssuedCertificate, Error> {
+    /// [`Error::OtherIssuer`] if none of them has issued it, [`Error::MalformedCertificate`].
+    pub fn device_chain(
+        &self,
+        certificate: &[u8],
+        earlier: &[Intermediate],
+    ) -> Result<IssuedCertificate, Error> {
         let der = CertificateDer::from(certificate.to_vec());
         let (serial, validity) = {
-            let parsed = crate::anchor::parse(&der)?;
-            let issuer = crate::anchor::parse(self.certificate())?;
-            crate::intermediate::check_issued(&parsed, &issuer)?;
+            let parsed = parse(&der)?;
             let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
                 Error::MalformedCertificate("its serial number is not of 128 bits".into())
             })?;
             (serial, Validity::of(&parsed)?)
         };
-        Ok(self.with_chain(der, serial, validity))
+        let mut chain = vec![der];
+        if let Some(issuer) = self.issuer_of(certificate, earlier)? {
+            chain.push(issuer.certificate().clone());
+        }
+        Ok(IssuedCertificate {
+            chain,
+            serial,
+            validity,
+        })
+    }
+
+    /// Whether the key that issues now has signed this certificate, given as DER.
+    ///
+    /// # Errors
+    /// [`Error::MalformedCertificate`].
+    pub fn has_issued(&self, certificate: &[u8]) -> Result<bool, Error> {
+        let der = CertificateDer::from(certificate);
+        Ok(is_issued(&parse(&der)?, &parse(self.certificate())?))
+    }
+
+    /// Who has issued a certificate; `None` for the root.
+    fn issuer_of<'a>(
+        &'a self,
+        certificate: &[u8],
+        earlier: &'a [Intermediate],
+    ) -> Result<Option<&'a Intermediate>, Error> {
+        let der = CertificateDer::from(certificate);
+        let certificate = parse(&der)?;
+        for intermediate in self.intermediate.iter().chain(earlier) {
+            if is_issued(&certificate, &parse(intermediate.certificate())?) {
+                return Ok(Some(intermediate));
+            }
+        }
+        check_issued(&certificate, &parse(self.anchor.root())?).map(|()| None)
     }
 
     /// Issues a server's certificate with a new key: the hosts are its DNS and IP subject alternative names, the first

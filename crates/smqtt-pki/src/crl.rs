@@ -1,7 +1,7 @@
 //! Certificate revocation lists (RFC 5280 §5).
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -11,6 +11,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::ReasonCode;
 
 use crate::anchor::{CHAIN_ALGORITHMS, parse};
 use crate::pem_text::section;
@@ -23,7 +24,7 @@ pub struct RevocationList {
     der: CertificateRevocationListDer<'static>,
     number: CrlNumber,
     validity: Validity,
-    revoked: BTreeSet<Serial>,
+    revoked: BTreeMap<Serial, Revocation>,
 }
 
 /// A list's number, which grows from each list of an authority to the next (RFC 5280 §5.2.3).
@@ -158,12 +159,17 @@ impl RevocationList {
     /// Whether the authority has taken this certificate back.
     #[must_use]
     pub fn revokes(&self, serial: Serial) -> bool {
-        self.revoked.contains(&serial)
+        self.revoked.contains_key(&serial)
     }
 
     /// The serial numbers on it.
     pub fn serials(&self) -> impl ExactSizeIterator<Item = Serial> {
-        self.revoked.iter().copied()
+        self.revoked.keys().copied()
+    }
+
+    /// What is on it.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Revocation> {
+        self.revoked.values()
     }
 
     /// Its number.
@@ -290,13 +296,26 @@ fn read_number(list: &CertificateRevocationList<'_>) -> Result<CrlNumber, Error>
 }
 
 /// `None` for a serial number that no device certificate has.
-fn read_entry(entry: &RevokedCertificate<'_>) -> Result<Option<Serial>, Error> {
+fn read_entry(entry: &RevokedCertificate<'_>) -> Result<Option<(Serial, Revocation)>, Error> {
     if entry.extensions().iter().any(|e| e.critical) {
         return Err(refused(
             "it revokes certificates of other authorities, or with conditions",
         ));
     }
-    Ok(Serial::from_der_integer(entry.raw_serial()))
+    let reason = match entry.reason_code() {
+        Some((_, ReasonCode::KeyCompromise)) => RevocationReason::KeyCompromise,
+        Some((_, ReasonCode::Superseded)) => RevocationReason::Superseded,
+        Some((_, ReasonCode::CessationOfOperation)) => RevocationReason::CessationOfOperation,
+        Some((_, ReasonCode::CertificateHold)) => RevocationReason::CertificateHold,
+        _ => RevocationReason::Unspecified,
+    };
+    let revocation = |serial| Revocation {
+        serial,
+        at: time(entry.revocation_date),
+        reason,
+    };
+    let serial = Serial::from_der_integer(entry.raw_serial());
+    Ok(serial.map(|serial| (serial, revocation(serial))))
 }
 
 fn time(time: ASN1Time) -> UnixTime {

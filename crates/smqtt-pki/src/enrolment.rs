@@ -171,6 +171,9 @@ pub struct EnrolResponse {
     pub certificate_chain: String,
     /// The authority's root certificate, PEM.
     pub ca: String,
+    /// The root's own revocation list, PEM, if there is an intermediate below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_list: Option<String>,
     /// The id of the ABE suite.
     pub suite: u8,
     /// ABE public parameters, base64 in JSON.

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -10,7 +11,8 @@ use crate::anchor::{device_named_by, parse};
 use crate::enrolment::SealingEpoch;
 use crate::files::{self, StagedDirectory};
 use crate::{
-    DeviceId, Error, Fingerprint, IdentityKey, TrustAnchor, Validity, certificates_from_pem,
+    DeviceId, Error, Fingerprint, IdentityKey, RevocationList, TrustAnchor, Validity,
+    certificates_from_pem,
 };
 
 /// Everything that a device needs to connect, seal and open, loaded from its directory.
@@ -21,6 +23,7 @@ use crate::{
 /// | `device.key` | private key, PKCS#8 PEM | 0600 |
 /// | `device.crt` | certificate chain, PEM, the device's first | 0644 |
 /// | `ca.crt` | the authority's root certificate, PEM | 0644 |
+/// | `ca.crl` | the root's own revocation list, PEM, if the authority gave one: which intermediates are trusted no more | 0644 |
 /// | `parameters.cbor` | ABE public parameters, opaque here | 0644 |
 /// | `attribute.key` | ABE attribute key, opaque here | 0600 |
 /// | `schema.toml` | the authority's schema of attributes, opaque here, if it has one | 0644 |
@@ -57,6 +60,8 @@ pub struct IdentityParts<'a> {
     pub chain_pem: &'a str,
     /// The authority's root certificate, PEM.
     pub ca_pem: &'a str,
+    /// The root's own revocation list, PEM, if there is one.
+    pub root_list: Option<&'a str>,
     /// ABE public parameters.
     pub parameters: &'a [u8],
     /// ABE attribute key.
@@ -71,6 +76,8 @@ pub struct IdentityParts<'a> {
 pub struct RenewalParts<'a> {
     /// The device's certificate chain, PEM, for the key that the device has.
     pub chain_pem: &'a str,
+    /// The root's own revocation list, PEM; `None` keeps the one that is there.
+    pub root_list: Option<&'a str>,
     /// ABE attribute key.
     pub attribute_key: &'a [u8],
     /// The epoch of the attribute key that is replaced; `None` if it is not to be kept.
@@ -103,6 +110,7 @@ const PROFILE: &str = "identity.toml";
 const KEY: &str = "device.key";
 const CHAIN: &str = "device.crt";
 const CA: &str = "ca.crt";
+const ROOT_LIST: &str = "ca.crl";
 const PARAMETERS: &str = "parameters.cbor";
 const ATTRIBUTE_KEY: &str = "attribute.key";
 const SCHEMA: &str = "schema.toml";
@@ -162,6 +170,13 @@ impl Identity {
                 expected: profile.ca_fingerprint,
             });
         }
+        let anchor = match files::read(&at(ROOT_LIST), MAX_PEM, HINT) {
+            Ok(list) => list_from_pem(&list)
+                .and_then(|list| anchor.with_list(list))
+                .map_err(|e| damaged(ROOT_LIST, e.to_string()))?,
+            Err(Error::Missing { .. }) => anchor,
+            Err(other) => return Err(other),
+        };
         let validity =
             check_own_certificate(&profile.device, &key, &chain).map_err(|e| match e {
                 Error::KeyMismatch => damaged(KEY, e.to_string()),
@@ -318,6 +333,13 @@ impl Identity {
         if let Some(schema) = parts.schema {
             files::write_public(&at(SCHEMA), schema.as_bytes())?;
         }
+        if let Some(list) = parts.root_list.map(str::as_bytes) {
+            let list = list_from_pem(list)?;
+            let known = self.anchor.clone().with_list(list)?;
+            // Of two, the newer: nobody has an older one put in its place.
+            let newest = known.list().map(RevocationList::to_pem).unwrap_or_default();
+            files::write_public(&at(ROOT_LIST), newest.as_bytes())?;
+        }
         staged.identity = Some(Self::load_preferring(&self.directory, STAGED)?);
         Ok(staged)
     }
@@ -378,6 +400,9 @@ impl StagedRenewal {
             swap(SCHEMA)?;
         } else if self.directory.join(SCHEMA).exists() {
             files::remove(&self.directory.join(SCHEMA))?;
+        }
+        if self.directory.join(format!("{ROOT_LIST}{STAGED}")).exists() {
+            swap(ROOT_LIST)?;
         }
         files::sync_directory(&self.directory)?;
         for (_, path) in earlier_keys(&self.directory)?
@@ -464,6 +489,9 @@ impl Reservation {
         files::write_private(&at(KEY), parts.key.to_pem()?.as_bytes())?;
         files::write_public(&at(CHAIN), parts.chain_pem.as_bytes())?;
         files::write_public(&at(CA), parts.ca_pem.as_bytes())?;
+        if let Some(list) = parts.root_list {
+            files::write_public(&at(ROOT_LIST), list.as_bytes())?;
+        }
         files::write_public(&at(PARAMETERS), parts.parameters)?;
         files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
         if let Some(schema) = parts.schema {
@@ -507,6 +535,13 @@ impl Profile {
             "# An SMQTT device's identity. Made by `smqtt enroll`.\n{body}"
         ))
     }
+}
+
+fn list_from_pem(text: &[u8]) -> Result<CertificateRevocationListDer<'static>, Error> {
+    CertificateRevocationListDer::from_pem_slice(text).map_err(|e| Error::Pem {
+        expected: "revocation list",
+        reason: e.to_string(),
+    })
 }
 
 /// Checks that the chain's first certificate is this device's and for this key; returns its validity.

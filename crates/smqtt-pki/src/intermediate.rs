@@ -210,6 +210,11 @@ impl CertificateAuthority {
 /// RFC 5280 ub-common-name.
 const MAX_NAME: usize = 64;
 
+/// Whether the issuer has signed this certificate.
+pub(crate) fn is_issued(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+    check_issued(certificate, issuer).is_ok()
+}
+
 /// Checks that the issuer has signed this certificate, and nothing else.
 pub(crate) fn check_issued(
     certificate: &X509Certificate<'_>,

@@ -37,6 +37,7 @@ impl Material {
             key: &self.key,
             chain_pem: &self.chain,
             ca_pem: &self.ca,
+            root_list: None,
             parameters: b"parameters",
             attribute_key: b"attribute key",
             sealing: &[],

@@ -45,6 +45,7 @@ impl Site {
             key: &key,
             chain_pem: &issued.chain_pem(),
             ca_pem: &ca.root_pem(),
+            root_list: None,
             parameters: b"p",
             attribute_key: b"k",
             sealing: &[],

@@ -63,6 +63,7 @@ fn identity(ca: &CertificateAuthority, name: &str, seed: u8) -> (tempfile::TempD
             key: &key,
             chain_pem: &issued.chain_pem(),
             ca_pem: &ca.root_pem(),
+            root_list: None,
             parameters: b"p",
             attribute_key: b"k",
             sealing: &[],

@@ -80,6 +80,9 @@ pub(super) struct EnrolResponse {
     certificate_chain: String,
     /// The root certificate, PEM.
     ca: String,
+    /// The root's own revocation list, PEM, where an intermediate issues.
+    #[schema(nullable = false)]
+    root_list: Option<String>,
     /// The id of the ABE suite.
     suite: u8,
     /// ABE public parameters, base64.

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use smqtt_abe::Suite;
-use smqtt_pki::RevocationList;
 use smqtt_pki::enrolment::{ParametersResponse, Problem, ProblemCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -70,7 +69,7 @@ async fn ca(State(service): State<Arc<Service>>) -> Response {
     )
 }
 
-/// The newest revocation list, PEM: for a broker's tls.crl.
+/// The newest revocation lists, with the intermediate's certificate, PEM: for a broker's tls.crl.
 #[utoipa::path(
     get,
     path = "/v1/crl",
@@ -80,13 +79,15 @@ async fn ca(State(service): State<Arc<Service>>) -> Response {
 async fn crl(State(service): State<Arc<Service>>) -> Text {
     let authority = &service.issuer.authority;
     let newest = register::newest_list(authority.register().reader()).await?;
-    let Some(der) = newest.and_then(|list| list.der) else {
+    let lists = match newest.and_then(|list| list.der) {
+        Some(der) => service.issuer.complete_list(der)?,
+        None => None,
+    };
+    let Some(lists) = lists else {
         let detail = "no revocation list was issued yet";
         return Err(Answer::problem(ProblemCode::NotFound, detail));
     };
-    let list = RevocationList::verify(der.into(), authority.directory().trust_anchor())
-        .map_err(Error::from)?;
-    Ok(text(PEM, list.to_pem()))
+    Ok(text(PEM, lists.to_pem()))
 }
 
 /// Whether the service and its register work.

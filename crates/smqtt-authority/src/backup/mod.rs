@@ -16,7 +16,9 @@ use smqtt_pki::files;
 use smqtt_pki::{Fingerprint, UnixTime};
 
 use crate::clock::system_rng;
-use crate::directory::{CA_CERTIFICATE, MAX_FILE, PARAMETERS, PROFILE, REGISTER};
+use crate::directory::{
+    CA_CERTIFICATE, ISSUING_CERTIFICATES, MAX_FILE, PARAMETERS, PROFILE, REGISTER, ROOT_LIST,
+};
 use crate::register::audit::{self, Act, Actor};
 use crate::register::safety;
 use crate::secrets::{BACKUP_KEY, DataKey, Keeper, Secrets, backup_key_id};
@@ -39,6 +41,8 @@ pub struct Split {
 
 /// The files beside secrets and register.
 const PLAIN: [&str; 3] = [PROFILE, CA_CERTIFICATE, PARAMETERS];
+/// Those that are there where an intermediate issues.
+const OF_INTERMEDIATE: [&str; 2] = [ISSUING_CERTIFICATES, ROOT_LIST];
 /// Before the names of secrets.
 const SECRET: &str = "secret/";
 /// Before the register is copied into the backup, in the authority's directory.
@@ -146,6 +150,13 @@ impl Authority {
         for name in PLAIN {
             let content = files::read(&directory.path().join(name), MAX_FILE, HINT)?;
             writing.entry(name, &content).map_err(failed)?;
+        }
+        for name in OF_INTERMEDIATE {
+            match files::read(&directory.path().join(name), MAX_FILE, HINT) {
+                Ok(content) => writing.entry(name, &content).map_err(failed)?,
+                Err(smqtt_pki::Error::Missing { .. }) => {}
+                Err(other) => return Err(other.into()),
+            }
         }
         for (name, secret) in secrets.iter() {
             writing

@@ -9,7 +9,7 @@ use smqtt_pki::UnixTime;
 use smqtt_pki::files::{self, StagedDirectory};
 
 use super::format::{self, About, Head, Reading};
-use super::{Contents, PLAIN, SECRET, Share, key_name};
+use super::{Contents, OF_INTERMEDIATE, PLAIN, SECRET, Share, key_name};
 use crate::directory::{DATABASE, MAX_FILE, REGISTER};
 use crate::register::audit::{self, Act, Actor};
 use crate::secrets::{Keeper, NAMES, Secrets};
@@ -72,7 +72,7 @@ pub async fn restore(
         if name == format::ABOUT {
             let about = reading.content(length, MAX_FILE).map_err(failed)?;
             contents = Some(About::parse(&about).map_err(failed)?);
-        } else if PLAIN.contains(&name.as_str()) {
+        } else if PLAIN.contains(&name.as_str()) || OF_INTERMEDIATE.contains(&name.as_str()) {
             files::write_public(&at, &reading.content(length, MAX_FILE).map_err(failed)?)?;
         } else if let Some(secret) = name
             .strip_prefix(SECRET)
@@ -104,6 +104,7 @@ pub async fn restore(
 
     let directory = Directory::open(staged.path())?;
     directory.certificate_authority(&secrets)?;
+    directory.root_list()?;
     directory.abe_keys(&secrets)?;
     let authority = Authority::open(directory).await?;
     authority.check_register().await?;

@@ -112,6 +112,7 @@ fn code(error: &Error) -> u8 {
         | Error::Shares(_)
         | Error::NoShares
         | Error::Database { .. }
+        | Error::Root(_)
         | Error::Pki(
             Pki::DeviceId(_)
             | Pki::AdminName(_)

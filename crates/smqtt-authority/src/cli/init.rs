@@ -16,6 +16,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
         name,
         hosts,
         register,
+        single,
         seal,
     } = command;
     // Who says how to seal knows what to ask for; everybody else at a terminal is led.
@@ -38,6 +39,7 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
             hosts
         },
         database: register.database,
+        single,
     };
     let keeper = seal.keeper()?;
     let directory = Directory::init(dir, &options, keeper.as_deref(), now()).await?;
@@ -48,6 +50,12 @@ pub(crate) async fn run(dir: &Path, command: Init) -> Result<(), Failure> {
         directory.name()
     );
     warn_if_unsealed(&directory)?;
+    if let Some(intermediate) = directory.intermediate() {
+        eprintln!(
+            "{:?} issues for it: the root's key can go offline, see `smqtt-authority root --help`",
+            intermediate.name()
+        );
+    }
     eprintln!("next:");
     eprintln!(
         "  smqtt-authority serve --dir {shown} --listen 127.0.0.1:8443 --broker mqtts://127.0.0.1:8883"

@@ -137,7 +137,7 @@ pub(crate) fn ask_openly(question: &str) -> Result<String, Failure> {
 }
 
 /// Asks for something that nobody shall see.
-fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
+pub(crate) fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     rpassword::prompt_password(question)
         .map(Zeroizing::new)
         .map_err(|e| Failure::unexpected(format!("can not ask for a passphrase: {e}")))
@@ -174,7 +174,8 @@ fn credential(name: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, Failure> {
+/// The passphrase in a private file.
+pub(crate) fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, Failure> {
     text(files::read_private(path, MAX_PASSPHRASE, HINT)?, path)
 }
 
@@ -188,7 +189,14 @@ fn text(bytes: Zeroizing<Vec<u8>>, path: &Path) -> Result<Zeroizing<String>, Fai
     ))
 }
 
-fn read_or_make_key(path: &Path) -> Result<KeyFile, Failure> {
+/// The key in a private file.
+pub(crate) fn read_key(path: &Path) -> Result<KeyFile, Failure> {
+    let content = files::read_private(path, KeyFile::MAX_LEN, HINT)?;
+    Ok(KeyFile::new(content)?)
+}
+
+/// The key in a private file, which is made if it is missing.
+pub(crate) fn read_or_make_key(path: &Path) -> Result<KeyFile, Failure> {
     match files::read_private(path, KeyFile::MAX_LEN, HINT) {
         Ok(content) => Ok(KeyFile::new(content)?),
         Err(smqtt_pki::Error::Missing { .. }) => {

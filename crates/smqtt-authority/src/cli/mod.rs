@@ -18,6 +18,7 @@ mod output;
 mod policy;
 mod profile;
 mod revoke;
+mod root;
 mod schema;
 mod seal;
 mod serve;
@@ -106,6 +107,7 @@ async fn run(args: Args) -> Result<(), Failure> {
             AuditCommand::Checkpoint(command) => audit::checkpoint(&dir, command).await,
             AuditCommand::Export(command) => audit::export(&dir, command).await,
         },
+        Command::Root(command) => root::run(&dir, command).await,
         Command::Backup(command) => backup::backup(&dir, command).await,
         Command::Restore(command) => backup::restore_from(&dir, command).await,
         Command::Shares(command) => match command {

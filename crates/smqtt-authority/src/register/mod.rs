@@ -7,6 +7,7 @@ pub(crate) mod database;
 mod devices;
 mod epochs;
 mod fleet;
+mod issuers;
 mod measures;
 mod revocations;
 pub(crate) mod safety;
@@ -39,6 +40,7 @@ pub(crate) use fleet::{
     put_profile, release_certificates, remove_device, schema, schema_text, set_suspended,
     update_device,
 };
+pub(crate) use issuers::{fingerprint_of, issued_until};
 pub(crate) use revocations::{
     ListRecord, keep_list, newest_list, next_list_number, note_list_written, revocations,
     revoke_certificates,

@@ -32,6 +32,7 @@ impl Register {
                 let odd = || Error::Checkpoint("one in the register has the wrong size".into());
                 Ok(Checkpoint {
                     authority,
+                    issuer: None,
                     sequence: unsigned(sequence),
                     time: unsigned(time),
                     chain: chain.try_into().map_err(|_| odd())?,

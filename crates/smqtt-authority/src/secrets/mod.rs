@@ -22,14 +22,24 @@ pub use keeper::{DataKey, Keeper, KeyFile, Method, Passphrase};
 
 /// The sealed file.
 pub(crate) const SEALED: &str = "secrets.sealed";
-/// The CA's private key, PKCS#8 PEM.
+/// The root's private key, PKCS#8 PEM; it may be kept elsewhere if an intermediate issues.
 pub(crate) const CA_KEY: &str = "ca.key";
+/// The private key of the intermediate that issues, PKCS#8 PEM.
+pub(crate) const ISSUING_KEY: &str = "issuing.key";
+/// The private key of the intermediate that has been requested from the root, PKCS#8 PEM.
+pub(crate) const NEXT_ISSUING_KEY: &str = "issuing-next.key";
 /// The ABE master key.
 pub(crate) const MASTER_KEY: &str = "abe-master.key";
 /// What backups are encrypted with, 32 bytes.
 pub(crate) const BACKUP_KEY: &str = "backup.key";
 /// All names, which are the files' names in the unsealed layout.
-pub(crate) const NAMES: [&str; 3] = [CA_KEY, MASTER_KEY, BACKUP_KEY];
+pub(crate) const NAMES: [&str; 5] = [
+    CA_KEY,
+    ISSUING_KEY,
+    NEXT_ISSUING_KEY,
+    MASTER_KEY,
+    BACKUP_KEY,
+];
 
 const HINT: &str = "restore the authority's directory from a backup";
 /// The most bytes of one secret, and of the sealed file.
@@ -161,6 +171,49 @@ impl Secrets {
             Some(keeper) => self.seal(directory, keeper),
             None => Ok(files::replace_private(&directory.join(name), secret)?),
         }
+    }
+
+    /// Removes one secret from the disk.
+    pub(crate) fn remove(
+        &mut self,
+        directory: &Path,
+        keeper: Option<&dyn Keeper>,
+        name: &str,
+    ) -> Result<(), Error> {
+        if self.0.remove(name).is_none() {
+            return Ok(());
+        }
+        if let Some(keeper) = keeper {
+            return self.seal(directory, keeper);
+        }
+        let path = directory.join(name);
+        fs::remove_file(&path).map_err(|source| smqtt_pki::Error::Io {
+            action: "remove",
+            path,
+            source,
+        })?;
+        Ok(files::sync_directory(directory)?)
+    }
+
+    /// These secrets in a file of their own, sealed.
+    pub(crate) fn to_sealed(&self, keeper: &dyn Keeper) -> Result<Vec<u8>, Error> {
+        sealed::seal(self, keeper, &mut system_rng())
+    }
+
+    /// How a file of sealed secrets is sealed.
+    pub(crate) fn sealed_method(path: &Path) -> Result<Method, Error> {
+        let file = files::read_private(path, MAX, HINT)?;
+        sealed::method(&file).map_err(|e| e.at(path))
+    }
+
+    /// Opens a file of sealed secrets.
+    pub(crate) fn open_sealed(path: &Path, keeper: &dyn Keeper) -> Result<Self, Error> {
+        let file = files::read_private(path, MAX, HINT)?;
+        let method = sealed::method(&file).map_err(|e| e.at(path))?;
+        if keeper.method() != method {
+            return Err(Error::Sealed { method });
+        }
+        sealed::open(&file, keeper).map_err(|e| e.at(path))
     }
 
     /// Removes files of the unsealed layout that hold what these hold.

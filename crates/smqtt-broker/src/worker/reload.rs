@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smqtt_pki::{RevocationList, UnixTime};
+use smqtt_pki::{Revocations, UnixTime};
 use smqtt_proto::ReasonCode;
 
 use super::timers::Timer;
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     fn warn_of_revocation_list(&self) {
-        let Some(validity) = self.current.crl().map(RevocationList::validity) else {
+        let Some(validity) = self.current.revocations().map(Revocations::validity) else {
             return;
         };
         let (begin, end) = (

@@ -73,6 +73,7 @@ impl Site {
                 key: &key,
                 chain_pem: &issued.chain_pem(),
                 ca_pem: &self.ca_pem(),
+                root_list: None,
                 parameters: &self.parameters.to_bytes(),
                 attribute_key: &attribute_key.to_bytes(),
                 sealing: &[],

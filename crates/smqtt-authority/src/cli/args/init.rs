@@ -25,6 +25,10 @@ pub(crate) struct Init {
     #[command(flatten)]
     pub(crate) register: DatabaseOption,
 
+    /// Have the root itself issue, without an intermediate: its key can not be kept offline then.
+    #[arg(long)]
+    pub(crate) single: bool,
+
     #[command(flatten)]
     pub(crate) seal: SealOptions,
 }

@@ -11,6 +11,7 @@ mod device;
 mod epoch;
 mod init;
 mod revoke;
+mod root;
 mod serve;
 
 use std::path::PathBuf;
@@ -34,6 +35,10 @@ pub(crate) use epoch::{EpochAdvance, EpochCommand, EpochSchedule, EpochShow, Epo
 pub(crate) use init::{DEFAULT_NAME, Init, Seal};
 pub(crate) use revoke::{
     ActOptions, Crl, DeviceReinstate, DeviceRemove, DeviceRevoke, DeviceSuspend,
+};
+pub(crate) use root::{
+    ExportKey, RootCommand, RootExport, RootInstall, RootRemove, RootRenew, RootRequest, RootShow,
+    RootSign,
 };
 pub(crate) use serve::Serve;
 
@@ -122,6 +127,9 @@ pub(crate) enum Command {
     /// Issue certificates for brokers.
     #[command(subcommand)]
     Broker(BrokerCommand),
+    /// Keep the root's key offline; have it sign the intermediate that issues.
+    #[command(subcommand)]
+    Root(RootCommand),
     /// Read, sign, export and verify the audit log.
     #[command(subcommand)]
     Audit(AuditCommand),
