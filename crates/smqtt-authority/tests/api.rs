@@ -391,8 +391,8 @@ fn who_is_removed_or_replaced_is_refused_at_once() {
     // Brokers learn of it too: both certificates are on the list.
     let list = service.get("/v1/crl");
     let anchor = smqtt_pki::TrustAnchor::from_pem(&service.get("/v1/ca").body).unwrap();
-    let list = smqtt_pki::RevocationList::read(&list.body, &anchor).unwrap();
-    assert_eq!(list.serials().len(), 2);
+    let lists = smqtt_pki::Revocations::read(&list.body, &anchor).unwrap();
+    assert_eq!(lists.len(), 2);
 }
 
 #[test]

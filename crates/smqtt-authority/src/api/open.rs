@@ -14,7 +14,7 @@ use super::answer::{Answer, Said};
 use super::messages::{self, Refused};
 use super::{Routes, Service};
 use crate::clock::now;
-use crate::{Error, register};
+use crate::register;
 
 pub(super) const CRL_PATH: &str = "/v1/crl";
 pub(super) const HEALTH_PATH: &str = "/healthz";
