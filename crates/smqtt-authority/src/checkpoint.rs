@@ -86,12 +86,18 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 impl Checkpoint {
-    fn statement(&self) -> Vec<u8> {
-        let mut statement = b"smqtt audit checkpoint 1".to_vec();
+    /// What is signed: by the root, or by the intermediate with this certificate. A certificate has more than one encoding
+    /// that verifies, so an intermediate signs which one it is.
+    fn statement(&self, issuer: Option<&CertificateDer<'_>>) -> Vec<u8> {
+        let version = VERSIONS[usize::from(issuer.is_some())];
+        let mut statement = format!("smqtt audit checkpoint {version}").into_bytes();
         statement.extend_from_slice(self.authority.as_bytes());
         statement.extend_from_slice(&self.sequence.to_be_bytes());
         statement.extend_from_slice(&self.time.to_be_bytes());
         statement.extend_from_slice(&self.chain);
+        if let Some(der) = issuer {
+            statement.extend_from_slice(Fingerprint::of(der).as_bytes());
+        }
         statement
     }
 
@@ -104,7 +110,7 @@ impl Checkpoint {
             issuer: ca.intermediate().map(|i| i.certificate().clone()),
             signature: [0; 64],
         };
-        checkpoint.signature = ca.sign_statement(&checkpoint.statement());
+        checkpoint.signature = ca.sign_statement(&checkpoint.statement(checkpoint.issuer.as_ref()));
         checkpoint
     }
 
@@ -126,10 +132,10 @@ impl Checkpoint {
             )));
         }
         let foreign = || Error::Checkpoint("its signature is not the authority's".into());
-        let statement = self.statement();
         let signed_by = |signer: &Intermediate| {
             let time = UnixTime::since_unix_epoch(Duration::from_secs(self.time));
             let in_time = signer.validity().check(time).is_ok();
+            let statement = self.statement(Some(signer.certificate()));
             in_time && signer.verify_statement(&statement, &self.signature).is_ok()
         };
         let good = match &self.issuer {
@@ -137,6 +143,7 @@ impl Checkpoint {
                 signed_by(&Intermediate::verify(der.clone(), anchor).map_err(|_| foreign())?)
             }
             None => {
+                let statement = self.statement(None);
                 anchor.verify_statement(&statement, &self.signature).is_ok()
                     || known.iter().any(signed_by)
             }
