@@ -246,6 +246,53 @@ fn bodies_that_are_too_large_or_no_json_are_problems() {
 }
 
 #[test]
+fn who_is_refused_while_it_still_sends_is_told_why() {
+    let site = Site::new();
+    let service = site.serve();
+    let config = tls::pinned_client_config(site.fingerprint(), &[]).unwrap();
+    let config = std::sync::Arc::new(config);
+    for path in ["/v1/devices", "/v1/renew/confirm"] {
+        let name = smqtt_pki::ServerName::try_from("127.0.0.1").unwrap();
+        let session = rustls::ClientConnection::new(config.clone(), name).unwrap();
+        let mut stream = StreamOwned::new(session, connect_from(source(1), service.address));
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+        // Twice on one connection: the answers did not end it.
+        for _ in 0..2 {
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.flush().unwrap();
+            // Nothing is answered yet: who waits for it in vain has sent no body.
+            stream
+                .sock
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            let early = stream.read(&mut [0; 1]).unwrap_err();
+            assert!(
+                matches!(
+                    early.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ),
+                "{early}"
+            );
+            stream
+                .sock
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
+            stream.write_all(b"{}").unwrap();
+            stream.flush().unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                let mut buffer = [0; 1024];
+                let count = stream.read(&mut buffer).unwrap();
+                assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&buffer[..count]);
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn slow_clients_hold_nobody_up_and_are_cut_off() {
     let site = Site::new();
     let auditor = Presented::admin(&site, "otto", "auditor");

@@ -10,12 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use smqtt_pki::DeviceId;
 use smqtt_pki::enrolment::{EnrolRequest, PROBLEM_MEDIA_TYPE, Problem, ProblemCode};
-use tokio::time::timeout;
 
 use crate::Error;
-
-/// How long a request's body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// What a handler says.
 pub(super) type Said<T> = Result<Answer<T>, Answer<Problem>>;
@@ -145,18 +141,11 @@ pub(super) async fn body(request: Request) -> Result<Bytes, Unreadable> {
         let detail = "send application/json".to_owned();
         return Err((ProblemCode::UnsupportedMediaType, detail));
     }
-    match timeout(BODY_TIME, Bytes::from_request(request, &())).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("at most {} bytes are read", EnrolRequest::MAX_LEN);
-            Err((ProblemCode::BodyTooLarge, detail))
-        }
-        Ok(Err(_)) => Err((ProblemCode::MalformedRequest, "the body ended early".into())),
-        Err(_) => {
-            let detail = format!("the body took more than {} s", BODY_TIME.as_secs());
-            Err((ProblemCode::RequestTimeout, detail))
-        }
-    }
+    // All of it has come: the gate has read it.
+    Bytes::from_request(request, &()).await.map_err(|_| {
+        let detail = format!("at most {} bytes are read", EnrolRequest::MAX_LEN);
+        (ProblemCode::BodyTooLarge, detail)
+    })
 }
 
 /// Reads a body of JSON with these fields, from somebody who is told no more than where it is wrong: the reader's own message

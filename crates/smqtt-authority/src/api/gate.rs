@@ -1,14 +1,17 @@
 //! Who may ask what: decided before any handler runs.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use smqtt_pki::enrolment::{Problem, ProblemCode};
+use http_body_util::BodyExt;
+use smqtt_pki::enrolment::{EnrolRequest, Problem, ProblemCode};
+use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::peer::{Connection, Peer};
@@ -32,12 +35,13 @@ pub(super) async fn watch(
         Peer::Network { address, .. } => service.limits.request(*address, now()).err(),
         Peer::Local { .. } => None,
     };
-    let response = match over {
-        Some(wait) => {
+    let response = match (read_first(request).await, over) {
+        (_, Some(wait)) => {
             service.metrics.limited(Limit::Requests);
             Answer::rate_limited(wait).into_response()
         }
-        None => next.run(request).await,
+        (Err(refusal), None) => refusal.into_response(),
+        (Ok(request), None) => next.run(request).await,
     };
     let route = route.as_ref().map_or("", MatchedPath::as_str);
     let problem = response.extensions().get::<ProblemCode>().copied();
@@ -47,6 +51,53 @@ pub(super) async fn watch(
         begun.elapsed(),
     );
     response
+}
+
+/// How much of a body that is too large is read before the refusal goes out, and for how long.
+const SWALLOWED: usize = 1024 * 1024;
+const SWALLOW_TIME: Duration = Duration::from_millis(500);
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Reads the body before anything is answered. A server that answers earlier has to close the connection under a client that is
+/// still sending, which then sees a broken connection and not why it was refused.
+///
+/// Of a body that is too large no more is kept than shows that it is.
+async fn read_first(request: Request) -> Result<Request, Answer<Problem>> {
+    let (parts, mut body) = request.into_parts();
+    let mut kept = Vec::new();
+    let reading = async {
+        while kept.len() <= EnrolRequest::MAX_LEN
+            && let Some(frame) = body.frame().await
+        {
+            kept.extend_from_slice(&frame?.into_data().unwrap_or_default());
+        }
+        Ok::<_, axum::Error>(())
+    };
+    match timeout(BODY_TIME, reading).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => {
+            let code = ProblemCode::MalformedRequest;
+            return Err(Answer::problem(code, "the body ended early"));
+        }
+        Err(_) => {
+            let detail = format!("the body took more than {} s", BODY_TIME.as_secs());
+            return Err(Answer::problem(ProblemCode::RequestTimeout, detail));
+        }
+    }
+    if kept.len() > EnrolRequest::MAX_LEN {
+        let mut swallowed = 0;
+        let swallowing = async {
+            while swallowed < SWALLOWED
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                swallowed += frame.data_ref().map_or(0, |data| data.len());
+            }
+        };
+        // Whatever comes of it, the body is too large.
+        let _ = timeout(SWALLOW_TIME, swallowing).await;
+    }
+    Ok(Request::from_parts(parts, Body::from(kept)))
 }
 
 /// Admits administrators, and everybody to what is public.
