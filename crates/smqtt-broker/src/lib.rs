@@ -68,6 +68,7 @@ mod shared;
 mod socket;
 mod store;
 mod subscription;
+mod subscriptions;
 pub mod systemd;
 mod targets;
 mod tls;

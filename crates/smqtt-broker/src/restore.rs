@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smqtt_policy::AttributeSet;
-use smqtt_proto::{InFlight, QoS, TopicFilter};
+use smqtt_proto::{InFlight, QoS};
 
 use crate::access::{Admitted, no_attributes};
 use crate::certificate::Shown;
@@ -136,14 +136,14 @@ pub(crate) fn restore(shared: &Shared, state: State) -> Result<Vec<Restored>, St
             let subscription = Subscription::new(reference, qos)
                 .with_options(options.no_local, options.retain_as_published)
                 .with_identifier(options.identifier);
-            session.subscriptions.insert(filter.clone(), subscription);
-            if TopicFilter::is_shared(&filter) {
+            let presence = || {
                 let presence = session.presence.get_or_insert_default().clone();
                 presence.set(false, false);
-                trie.join(&filter, subscription, presence);
-            } else {
-                trie.subscribe(filter.filter(), subscription);
-            }
+                presence
+            };
+            session
+                .subscriptions
+                .insert(&filter, subscription, presence, &mut trie);
         }
     }
     shared

@@ -15,6 +15,7 @@ use crate::queue::Queue;
 use crate::share::{Presence, Shares};
 use crate::store::{Kept, Latest};
 use crate::subscription::Subscription;
+use crate::subscriptions::Subscriptions;
 
 /// Names a session anywhere in the broker: its worker, its place there, and which of the sessions
 /// that have had that place. Orders by worker.
@@ -59,8 +60,8 @@ pub(crate) struct Session {
     pub(crate) expiry: u32,
     /// The connection that has taken it up.
     pub(crate) connection: Option<usize>,
-    /// Its subscriptions; the trie has the same.
-    pub(crate) subscriptions: HashMap<TopicFilter, Subscription, RandomState>,
+    /// What it subscribes to.
+    pub(crate) subscriptions: Subscriptions,
     /// What waits to be sent.
     pub(crate) queue: Queue,
     /// What is in flight, while no connection has it.
@@ -151,7 +152,7 @@ impl Sessions {
             admitted,
             expiry: 0,
             connection: None,
-            subscriptions: HashMap::default(),
+            subscriptions: Subscriptions::default(),
             queue: Queue::default(),
             in_flight: smqtt_proto::Session::new(),
             shares: Shares::default(),

@@ -23,6 +23,7 @@ use crate::retained::RetainedStore;
 use crate::seat::Seat;
 use crate::session::SessionRef;
 use crate::store::{Load, Settlement, Store, Tracked};
+use crate::targets::Recipients;
 use crate::transport::Detached;
 use crate::trie::Trie;
 
@@ -193,7 +194,7 @@ pub(crate) enum Mail {
     /// A message for sessions of the receiving worker.
     Publish {
         message: Arc<Message>,
-        targets: Arc<[Target]>,
+        targets: Recipients,
         tracked: Option<Tracked>,
     },
     /// A message for the one session that was chosen from a group.

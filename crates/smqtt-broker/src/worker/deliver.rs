@@ -112,14 +112,9 @@ impl Worker {
         if let Some(targets) = self.cache.get(version, topic.as_bytes(), publisher) {
             return targets;
         }
-        let index = self.index;
-        let trie = pass.trie();
-        let mut targets = Targets::find(trie, topic, publisher, index);
-        let version = trie.version();
-        targets.prefix = self.current.config.metrics.prefix_of(topic);
-        let targets = Rc::new(targets);
-        self.cache.put(version, topic.as_bytes(), &targets);
-        targets
+        let prefix = self.current.config.metrics.prefix_of(topic);
+        self.cache
+            .find(pass.trie(), topic, publisher, self.index, prefix)
     }
 
     /// Delivers a message to sessions of this worker.
@@ -209,7 +204,7 @@ impl Worker {
             return false;
         }
         let targets = self.targets(message, publisher, pass);
-        let remote = targets.remote.iter().flat_map(|(_, list)| list.iter());
+        let remote = targets.remote.iter().flat_map(|(_, list)| list.as_slice());
         let all = targets.local.iter().chain(remote);
         let wanting = all.filter(|target| target.delivery.qos > QoS::AtMostOnce);
         let refused = self.shared.full.any(wanting.map(|target| target.session));

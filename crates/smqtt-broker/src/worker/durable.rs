@@ -24,6 +24,7 @@ use crate::store::{
     ConnectionRef, Ended, Epoch, IdentityRecord, Kept, Load, Op, SessionRecord, Settlement,
     Settles, Tracked, Transaction, WillRecord,
 };
+use crate::trie::Trie;
 
 /// So many messages at the front of a connected client's queue are in memory; of those behind them
 /// and of clients that are away only the store has the payload.
@@ -182,8 +183,8 @@ impl Worker {
     }
 
     /// Notes that a session has ended, with all that it had.
-    pub(super) fn note_end(&self, transaction: &Transaction, session: &Session) {
-        if let Some(ended) = ended(session) {
+    pub(super) fn note_end(&self, transaction: &Transaction, session: &Session, trie: &Trie) {
+        if let Some(ended) = ended(session, trie) {
             transaction.add(ended);
         }
     }
@@ -495,7 +496,7 @@ fn record_of(session: &Session, shared: &Shared) -> SessionRecord {
 }
 
 /// The end of a session for the store, if it is there.
-fn ended(session: &Session) -> Option<Op> {
+fn ended(session: &Session, trie: &Trie) -> Option<Op> {
     let durable = session.durable.as_ref()?;
     let queued = session
         .queue
@@ -506,7 +507,7 @@ fn ended(session: &Session) -> Option<Op> {
     Some(Op::Ended(Box::new(Ended {
         id: durable.id,
         latest: durable.latest.clone(),
-        filters: session.subscriptions.keys().cloned().collect(),
+        filters: session.subscriptions.filters(trie).collect(),
         places: queued.chain(sent).collect(),
         incoming: session.in_flight.incoming().collect(),
     })))

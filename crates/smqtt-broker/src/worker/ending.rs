@@ -225,14 +225,14 @@ impl Worker {
     ) -> bool {
         let transaction = self.begin_end(reference);
         self.publish_will(reference, transaction.as_ref(), pass);
-        let Some(session) = self.sessions.remove(reference) else {
+        let Some(mut session) = self.sessions.remove(reference) else {
             return false;
         };
         if let (Some(transaction), Some(settlement)) = (&transaction, settlement) {
             transaction.settle(self.index, settlement);
         }
         if let Some(transaction) = &transaction {
-            self.note_end(transaction, &session);
+            self.note_end(transaction, &session, pass.trie());
         }
         if session.noted_full {
             self.shared.full.note(reference, false);
@@ -248,9 +248,7 @@ impl Worker {
             .sub(session.subscriptions.len() as u64);
         if !session.subscriptions.is_empty() {
             pass.change_trie(|trie| {
-                for filter in session.subscriptions.keys() {
-                    trie.remove(filter, reference);
-                }
+                session.subscriptions.clear(reference, trie);
             });
         }
         self.shared.directory.release(&session.client_id);

@@ -313,7 +313,7 @@ impl Worker {
                 tracked,
             } => {
                 let mut source = deliver::Source::shared(message, tracked);
-                self.deliver_all(&targets, &mut source, pass);
+                self.deliver_all(targets.as_slice(), &mut source, pass);
                 None
             }
             Mail::Shared {

@@ -183,9 +183,9 @@ impl Worker {
         let mut withdrawn: Vec<(SessionRef, smqtt_proto::TopicFilter)> = Vec::new();
         for session in self.sessions.iter() {
             let subject = subject(&session.admitted, &session.client_id);
-            for filter in session.subscriptions.keys() {
+            for filter in session.subscriptions.filters(pass.trie()) {
                 if !access.allows(&subject, Action::Subscribe, filter.filter()) {
-                    withdrawn.push((session.reference, filter.clone()));
+                    withdrawn.push((session.reference, filter));
                 }
             }
         }
@@ -197,16 +197,13 @@ impl Worker {
             "ended subscriptions that are not granted any more"
         );
         pass.change_trie(|trie| {
-            for (session, filter) in &withdrawn {
-                trie.remove(filter, *session);
+            for (reference, filter) in withdrawn {
+                if let Some(session) = self.sessions.get_mut(reference) {
+                    session.subscriptions.remove(&filter, reference, trie);
+                    session.retained.retain(|cursor| cursor.filter != filter);
+                }
             }
         });
-        for (session, filter) in withdrawn {
-            if let Some(session) = self.sessions.get_mut(session) {
-                session.subscriptions.remove(&filter);
-                session.retained.retain(|cursor| cursor.filter != filter);
-            }
-        }
     }
 
     /// Has the password in a CONNECT verified, on another thread. The connection waits.

@@ -1,7 +1,5 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
-use std::sync::Arc;
-
 use smallvec::smallvec;
 use smqtt_proto::packet::{
     AckProperties, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
@@ -12,7 +10,6 @@ use super::rules::may_subscribe;
 use super::{Pass, Worker};
 use crate::memory::Pressure;
 use crate::session::{RetainedCursor, Session};
-use crate::share::Presence;
 use crate::store::{Op, Settlement, Store};
 use crate::subscription::Subscription;
 
@@ -29,68 +26,65 @@ impl Worker {
         let identifier = subscribe.properties.subscription_id;
         let mut reasons = Vec::with_capacity(subscribe.subscriptions.len());
         let mut granted = Vec::new();
-        for wanted in subscribe.subscriptions {
-            let (filter, options) = (wanted.filter, wanted.options);
-            let known = session.subscriptions.contains_key(&filter);
-            let reason = if filter.is_shared() && !limits.protocol.shared_subscriptions {
-                // MQTT 5.0 clients were told in the CONNACK; MQTT 3.1.1 has only this answer.
-                ReasonCode::SharedSubscriptionsNotSupported
-            } else if !may_subscribe(
-                &self.current.access,
-                &session.admitted,
-                &session.client_id,
-                &filter,
-            ) {
-                self.shared.counters[self.index].denied.add(1);
-                ReasonCode::NotAuthorized
-            } else if filter.levels().count() > limits.limits.topic_levels {
-                ReasonCode::TopicFilterInvalid
-            } else if cannot_store(session, &filter, self.shared.store.as_deref())
-                || (!known
-                    && (session.subscriptions.len() >= limits.session.subscriptions
-                        || self.pressure >= Pressure::Critical))
-            {
-                ReasonCode::QuotaExceeded
-            } else {
-                let filter = filter.detach();
-                let subscription = Subscription::new(session.reference, options.qos)
-                    .with_options(options.no_local, options.retain_as_published)
-                    .with_identifier(identifier);
-                if session
-                    .subscriptions
-                    .insert(filter.clone(), subscription)
-                    .is_none()
-                {
-                    self.shared.counters[self.index].subscriptions.add(1);
-                }
-                // [MQTT-3.3.1-9] to [MQTT-3.3.1-11], [MQTT-3.8.4-3]; none for shared subscriptions
-                // (MQTT 5.0 §4.8.2).
-                let send_retained = match options.retain_handling {
-                    _ if filter.is_shared() => false,
-                    RetainHandling::Send => true,
-                    RetainHandling::SendIfNew => !known,
-                    RetainHandling::DoNotSend => false,
-                };
-                granted.push((filter, subscription, send_retained));
-                ReasonCode::granted(options.qos)
-            };
-            reasons.push(limits.protocol.told(reason));
-        }
         // First the subscription, then the look at the retained store: a message that is retained
         // meanwhile comes one way or the other.
-        if !granted.is_empty() {
-            pass.change_trie(|trie| {
-                for (filter, subscription, _) in &granted {
-                    if filter.is_shared() {
-                        trie.join(filter, *subscription, presence_of(session));
-                    } else {
-                        trie.subscribe(filter.filter(), *subscription);
+        pass.change_trie(|trie| {
+            for wanted in subscribe.subscriptions {
+                let (filter, options) = (wanted.filter, wanted.options);
+                let known = session.subscriptions.contains(&filter, trie);
+                let reason = if filter.is_shared() && !limits.protocol.shared_subscriptions {
+                    // MQTT 5.0 clients were told in the CONNACK; MQTT 3.1.1 has only this answer.
+                    ReasonCode::SharedSubscriptionsNotSupported
+                } else if !may_subscribe(
+                    &self.current.access,
+                    &session.admitted,
+                    &session.client_id,
+                    &filter,
+                ) {
+                    self.shared.counters[self.index].denied.add(1);
+                    ReasonCode::NotAuthorized
+                } else if filter.levels().count() > limits.limits.topic_levels {
+                    ReasonCode::TopicFilterInvalid
+                } else if cannot_store(session, &filter, self.shared.store.as_deref())
+                    || (!known
+                        && (session.subscriptions.len() >= limits.session.subscriptions
+                            || self.pressure >= Pressure::Critical))
+                {
+                    ReasonCode::QuotaExceeded
+                } else {
+                    let subscription = Subscription::new(session.reference, options.qos)
+                        .with_options(options.no_local, options.retain_as_published)
+                        .with_identifier(identifier);
+                    // What groups know of a session that has just subscribed.
+                    let presence = || session.presence.get_or_insert_default().clone();
+                    let subscriptions = &mut session.subscriptions;
+                    if subscriptions.insert(&filter, subscription, presence, trie) {
+                        self.shared.counters[self.index].subscriptions.add(1);
                     }
-                }
-            });
-        }
+                    // [MQTT-3.3.1-9] to [MQTT-3.3.1-11], [MQTT-3.8.4-3]; none for shared subscriptions
+                    // (MQTT 5.0 §4.8.2).
+                    let send_retained = match options.retain_handling {
+                        _ if filter.is_shared() => false,
+                        RetainHandling::Send => true,
+                        RetainHandling::SendIfNew => !known,
+                        RetainHandling::DoNotSend => false,
+                    };
+                    granted.push((filter, subscription, send_retained));
+                    ReasonCode::granted(options.qos)
+                };
+                reasons.push(limits.protocol.told(reason));
+            }
+        });
+        let nothing_retained = pass.shared.retained.read().is_empty();
         let mut ops = Vec::new();
         for (filter, subscription, send_retained) in granted {
+            // A subscription that is replaced starts over.
+            session.retained.retain(|cursor| cursor.filter != filter);
+            let send_retained = send_retained && !nothing_retained;
+            if !send_retained && session.durable.is_none() {
+                continue;
+            }
+            let filter = filter.detach();
             if let Some(durable) = &session.durable {
                 ops.push(Op::Subscribed {
                     id: durable.id,
@@ -98,8 +92,6 @@ impl Worker {
                     subscription,
                 });
             }
-            // A subscription that is replaced starts over.
-            session.retained.retain(|cursor| cursor.filter != filter);
             if send_retained {
                 session.retained.push_back(RetainedCursor {
                     filter,
@@ -141,11 +133,11 @@ impl Worker {
         let reasons = pass.change_trie(|trie| {
             let mut remove = |filter: &smqtt_proto::TopicFilter| {
                 session.retained.retain(|cursor| cursor.filter != *filter);
-                if session.subscriptions.remove(filter).is_none() {
+                let reference = session.reference;
+                if !session.subscriptions.remove(filter, reference, trie) {
                     return ReasonCode::NoSubscriptionExisted;
                 }
                 self.shared.counters[self.index].subscriptions.sub(1);
-                trie.remove(filter, session.reference);
                 if let Some(id) = durable {
                     let filter = filter.detach();
                     ops.push(Op::Unsubscribed { id, filter });
@@ -177,9 +169,4 @@ const MAX_STORED_FILTER: usize = 65_535 - 8;
 fn cannot_store(session: &Session, filter: &TopicFilter, store: Option<&Store>) -> bool {
     session.durable.is_some()
         && (filter.as_str().len() > MAX_STORED_FILTER || store.is_some_and(Store::refuses))
-}
-
-/// What groups know of a session that has just subscribed.
-fn presence_of(session: &mut Session) -> Arc<Presence> {
-    session.presence.get_or_insert_default().clone()
 }

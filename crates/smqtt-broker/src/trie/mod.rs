@@ -1,20 +1,29 @@
 //! The subscription trie: which sessions want a topic.
 //!
-//! A filter is a path of levels through one array of nodes. Level texts are interned, and the edges
-//! of all nodes stand in one hash table keyed by (node, level), so a lookup costs a few probes per
-//! level of the topic however many filters there are, and a filter costs a node and an edge
-//! (about 100 bytes), however many share its prefix.
+//! A filter is a path of levels through one array of nodes of 24 bytes. Level texts are interned, and the
+//! edges of all nodes stand in one hash table: an entry is the number of the child, whose parent and level
+//! are looked at in the child itself. So a lookup costs a few probes per level of the topic however many
+//! filters there are, and a filter costs about 100 bytes, however many share its prefix.
+
+mod levels;
+mod lists;
+mod places;
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use smqtt_proto::TopicFilter;
 
 use crate::session::{SessionRef, is_roomy};
 use crate::share::{Group, Presence};
 use crate::subscription::Subscription;
+use levels::{LevelId, Levels};
+use lists::{List, Lists};
+use places::Places;
 
 /// All subscriptions of the broker.
 ///
@@ -22,19 +31,37 @@ use crate::subscription::Subscription;
 /// [`smqtt_proto::TopicName`]: well-formed, so nothing is checked again here.
 #[derive(Debug)]
 pub struct Trie {
-    nodes: Vec<Node>,
-    free: Vec<NodeId>,
-    edges: HashMap<(NodeId, LevelId), NodeId, RandomState>,
+    nodes: Places<Node>,
+    /// All nodes but the root, those of a `+`, and free ones, by parent and level.
+    edges: HashTable<NodeId>,
+    hasher: RandomState,
     levels: Levels,
+    lists: Lists,
     subscriptions: usize,
     /// The groups of shared subscriptions by where their filter ends; few nodes have any.
-    groups: HashMap<End, Vec<Arc<Group>>, RandomState>,
+    groups: HashMap<FilterId, Vec<Arc<Group>>, RandomState>,
     shared: Shared,
     version: u64,
 }
 
-/// Where a filter ends: a node, and whether with a `#` below it.
-type End = (NodeId, bool);
+/// Names a filter that somebody subscribes to: the node where it ends, and whether with a `#` below it. Holds as long as
+/// the subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FilterId(u32);
+
+impl FilterId {
+    fn new(node: NodeId, multi: bool) -> FilterId {
+        FilterId(node << 1 | u32::from(multi))
+    }
+
+    fn node(self) -> NodeId {
+        self.0 >> 1
+    }
+
+    fn multi(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
 
 /// How much is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,10 +85,10 @@ struct Node {
     plus: NodeId,
     /// Children, the one for `+` included, and groups of shared subscriptions.
     uses: u32,
-    /// Subscriptions whose filter ends here, ordered by session.
-    exact: Vec<Subscription>,
-    /// Subscriptions whose filter ends with a `#` below this node, ordered by session.
-    multi: Vec<Subscription>,
+    /// Subscriptions whose filter ends here.
+    exact: List,
+    /// Subscriptions whose filter ends with a `#` below this node.
+    multi: List,
 }
 
 impl Node {
@@ -71,8 +98,16 @@ impl Node {
             level,
             plus: NONE,
             uses: 0,
-            exact: Vec::new(),
-            multi: Vec::new(),
+            exact: List::EMPTY,
+            multi: List::EMPTY,
+        }
+    }
+
+    fn list(&mut self, multi: bool) -> &mut List {
+        if multi {
+            &mut self.multi
+        } else {
+            &mut self.exact
         }
     }
 
@@ -83,11 +118,14 @@ impl Node {
 
 impl Default for Trie {
     fn default() -> Self {
+        let mut nodes = Places::default();
+        nodes.put(Node::new(NONE, LevelId::PLUS));
         Trie {
-            nodes: vec![Node::new(NONE, LevelId::PLUS)],
-            free: Vec::new(),
-            edges: HashMap::default(),
+            nodes,
+            edges: HashTable::new(),
+            hasher: RandomState::default(),
             levels: Levels::default(),
+            lists: Lists::default(),
             subscriptions: 0,
             groups: HashMap::default(),
             shared: Shared::default(),
@@ -100,54 +138,58 @@ impl Trie {
     /// Adds a subscription to `filter`, or replaces the one of the same session; tells whether the
     /// session had none to this filter before.
     pub fn subscribe(&mut self, filter: &str, subscription: Subscription) -> bool {
-        let (node, multi) = self.end_or_insert(filter);
+        self.subscribe_to(filter, subscription).1
+    }
+
+    /// As [`Trie::subscribe`]; returns the filter's name here, too.
+    pub(crate) fn subscribe_to(
+        &mut self,
+        filter: &str,
+        subscription: Subscription,
+    ) -> (FilterId, bool) {
+        let id = self.end_or_insert(filter);
         self.version += 1;
-        let node = &mut self.nodes[node as usize];
-        let list = if multi {
-            &mut node.multi
-        } else {
-            &mut node.exact
-        };
-        match list.binary_search_by_key(&subscription.session, |s| s.session) {
-            Ok(at) => {
-                list[at] = subscription;
-                false
-            }
-            Err(at) => {
-                if list.is_empty() {
-                    list.reserve_exact(1);
-                }
-                list.insert(at, subscription);
-                self.subscriptions += 1;
-                true
-            }
-        }
+        let list = self.nodes[id.node()].list(id.multi());
+        let new = self.lists.insert(list, subscription);
+        self.subscriptions += usize::from(new);
+        (id, new)
     }
 
     /// Removes the subscription of `session` to `filter`; tells whether there was one.
     pub fn unsubscribe(&mut self, filter: &str, session: SessionRef) -> bool {
-        let Some((node, multi)) = self.end(filter) else {
+        self.find(filter)
+            .is_some_and(|id| self.unsubscribe_from(id, session))
+    }
+
+    /// As [`Trie::unsubscribe`], by the filter's name here.
+    pub(crate) fn unsubscribe_from(&mut self, id: FilterId, session: SessionRef) -> bool {
+        let list = self.nodes[id.node()].list(id.multi());
+        if !self.lists.remove(list, session) {
             return false;
-        };
-        let entry = &mut self.nodes[node as usize];
-        let list = if multi {
-            &mut entry.multi
-        } else {
-            &mut entry.exact
-        };
-        let Ok(at) = list.binary_search_by_key(&session, |s| s.session) else {
-            return false;
-        };
-        list.remove(at);
-        if list.is_empty() {
-            *list = Vec::new();
-        } else if list.len() * 4 < list.capacity() {
-            list.shrink_to(list.len() * 2);
         }
         self.subscriptions -= 1;
         self.version += 1;
-        self.prune(node);
+        self.prune(id.node());
         true
+    }
+
+    /// The text of a filter that somebody subscribes to.
+    pub(crate) fn text_of(&self, id: FilterId) -> String {
+        let mut levels: SmallVec<[&str; 16]> = SmallVec::new();
+        if id.multi() {
+            levels.push("#");
+        }
+        let mut node = id.node();
+        while node != ROOT {
+            let Node { parent, level, .. } = self.nodes[node];
+            levels.push(match level {
+                LevelId::PLUS => "+",
+                level => self.levels.text(level),
+            });
+            node = parent;
+        }
+        levels.reverse();
+        levels.join("/")
     }
 
     /// Makes a session a member of the group that `filter` names, which is shared.
@@ -163,7 +205,7 @@ impl Trie {
         let group = match groups.iter_mut().position(|group| *group.name == *filter) {
             Some(at) => &mut groups[at],
             None => {
-                self.nodes[end.0 as usize].uses += 1;
+                self.nodes[end.node()].uses += 1;
                 self.shared.groups += 1;
                 groups.push(Arc::new(Group::new(filter)));
                 groups.last_mut().expect("it was just pushed")
@@ -177,7 +219,7 @@ impl Trie {
 
     /// Ends a session's membership in the group that `filter` names.
     pub(crate) fn leave(&mut self, filter: &TopicFilter, session: SessionRef) {
-        let Some(end) = self.end(filter.filter()) else {
+        let Some(end) = self.find(filter.filter()) else {
             return;
         };
         let Some(groups) = self.groups.get_mut(&end) else {
@@ -199,23 +241,14 @@ impl Trie {
                 self.groups.remove(&end);
             }
             self.shared.groups -= 1;
-            self.nodes[end.0 as usize].uses -= 1;
-            self.prune(end.0);
-        }
-    }
-
-    /// Removes a session's subscription to `filter`, shared or not.
-    pub(crate) fn remove(&mut self, filter: &TopicFilter, session: SessionRef) {
-        if filter.is_shared() {
-            self.leave(filter, session);
-        } else {
-            self.unsubscribe(filter.filter(), session);
+            self.nodes[end.node()].uses -= 1;
+            self.prune(end.node());
         }
     }
 
     /// The group that `filter` names.
     pub(crate) fn group(&self, filter: &TopicFilter) -> Option<&Arc<Group>> {
-        let groups = self.groups.get(&self.end(filter.filter())?)?;
+        let groups = self.groups.get(&self.find(filter.filter())?)?;
         groups.iter().find(|group| *group.name == *filter)
     }
 
@@ -225,7 +258,7 @@ impl Trie {
             return;
         }
         self.walk(topic, |id, multi| {
-            if let Some(groups) = self.groups.get(&(id, multi)) {
+            if let Some(groups) = self.groups.get(&FilterId::new(id, multi)) {
                 groups.iter().for_each(&mut found);
             }
         });
@@ -243,9 +276,9 @@ impl Trie {
     /// `[MQTT-4.7.2-1]`.
     pub fn matches(&self, topic: &str, mut found: impl FnMut(&Subscription)) {
         self.walk(topic, |id, multi| {
-            let node = &self.nodes[id as usize];
-            let list = if multi { &node.multi } else { &node.exact };
-            list.iter().for_each(&mut found);
+            let node = &self.nodes[id];
+            let list = if multi { node.multi } else { node.exact };
+            self.lists.get(list).iter().for_each(&mut found);
         });
     }
 
@@ -259,7 +292,7 @@ impl Trie {
         let mut open: SmallVec<[(NodeId, u32); 32]> = SmallVec::new();
         open.push((ROOT, 0));
         while let Some((id, depth)) = open.pop() {
-            let node = &self.nodes[id as usize];
+            let node = &self.nodes[id];
             let wildcards = !(hidden && depth == 0);
             if wildcards {
                 visit(id, true);
@@ -272,24 +305,26 @@ impl Trie {
                 open.push((node.plus, depth + 1));
             }
             if *level != LevelId::UNKNOWN
-                && let Some(child) = self.edges.get(&(id, *level))
+                && let Some(child) = self.edge(id, *level)
             {
-                open.push((*child, depth + 1));
+                open.push((child, depth + 1));
             }
         }
     }
 
     /// Whether most of the memory is that of subscriptions which are gone.
     pub(crate) fn is_roomy(&self) -> bool {
-        is_roomy(self.nodes.len() - self.free.len(), self.nodes.capacity())
+        is_roomy(self.nodes.used(), self.nodes.len())
     }
 
     /// Gives that memory back, as far as it lies behind what is in use. Takes time in proportion to it.
     pub(crate) fn shrink(&mut self) {
-        shrink_places(&mut self.nodes, &mut self.free);
-        self.edges.shrink_to_fit();
-        shrink_places(&mut self.levels.texts, &mut self.levels.free);
-        self.levels.ids.shrink_to_fit();
+        self.nodes.shrink();
+        let (hasher, nodes) = (&self.hasher, &self.nodes);
+        self.edges
+            .shrink_to_fit(|child| edge_hash(hasher, &nodes[*child]));
+        self.lists.shrink();
+        self.levels.shrink();
         self.groups.shrink_to_fit();
     }
 
@@ -308,29 +343,39 @@ impl Trie {
         self.version
     }
 
-    fn end(&self, filter: &str) -> Option<End> {
+    /// A filter's name here, if somebody subscribes to it or to one below it.
+    pub(crate) fn find(&self, filter: &str) -> Option<FilterId> {
         let (path, multi) = split_filter(filter);
         let mut node = ROOT;
         for level in path.into_iter().flat_map(|p| p.split('/')) {
             node = self.child(node, level)?;
         }
-        Some((node, multi))
+        Some(FilterId::new(node, multi))
     }
 
-    fn end_or_insert(&mut self, filter: &str) -> End {
+    fn end_or_insert(&mut self, filter: &str) -> FilterId {
         let (path, multi) = split_filter(filter);
         let mut node = ROOT;
         for level in path.into_iter().flat_map(|p| p.split('/')) {
             node = self.child_or_insert(node, level);
         }
-        (node, multi)
+        FilterId::new(node, multi)
+    }
+
+    fn edge(&self, parent: NodeId, level: LevelId) -> Option<NodeId> {
+        let hash = hash_edge(&self.hasher, parent, level);
+        let leads_there = |child: &NodeId| {
+            let child = &self.nodes[*child];
+            child.parent == parent && child.level == level
+        };
+        self.edges.find(hash, leads_there).copied()
     }
 
     fn child(&self, node: NodeId, level: &str) -> Option<NodeId> {
         if level == "+" {
-            return Some(self.nodes[node as usize].plus).filter(|child| *child != NONE);
+            return Some(self.nodes[node].plus).filter(|child| *child != NONE);
         }
-        self.edges.get(&(node, self.levels.find(level)?)).copied()
+        self.edge(node, self.levels.find(level)?)
     }
 
     fn child_or_insert(&mut self, node: NodeId, level: &str) -> NodeId {
@@ -342,55 +387,48 @@ impl Trie {
         } else {
             self.levels.acquire(level)
         };
-        let child = match self.free.pop() {
-            Some(id) => {
-                self.nodes[id as usize] = Node::new(node, level);
-                id
-            }
-            None => {
-                self.nodes.push(Node::new(node, level));
-                NodeId::try_from(self.nodes.len() - 1).expect("fewer than 2^32 nodes fit in memory")
-            }
-        };
-        let parent = &mut self.nodes[node as usize];
+        let child = self.nodes.put(Node::new(node, level));
+        let parent = &mut self.nodes[node];
         parent.uses += 1;
         if level == LevelId::PLUS {
             parent.plus = child;
         } else {
-            self.edges.insert((node, level), child);
+            let (hasher, nodes) = (&self.hasher, &self.nodes);
+            self.edges
+                .insert_unique(hash_edge(hasher, node, level), child, |child| {
+                    edge_hash(hasher, &nodes[*child])
+                });
         }
         child
     }
 
     /// Removes `node` and its ancestors as far as nothing uses them any more.
     fn prune(&mut self, mut node: NodeId) {
-        while node != ROOT && self.nodes[node as usize].is_unused() {
-            let Node { parent, level, .. } = self.nodes[node as usize];
+        while node != ROOT && self.nodes[node].is_unused() {
+            let Node { parent, level, .. } = self.nodes[node];
             if level == LevelId::PLUS {
-                self.nodes[parent as usize].plus = NONE;
+                self.nodes[parent].plus = NONE;
             } else {
-                self.edges.remove(&(parent, level));
+                let hash = hash_edge(&self.hasher, parent, level);
+                if let Ok(edge) = self.edges.find_entry(hash, |child| *child == node) {
+                    edge.remove();
+                }
                 self.levels.release(level);
             }
-            self.nodes[parent as usize].uses -= 1;
-            self.free.push(node);
+            self.nodes[parent].uses -= 1;
+            self.nodes.free(node);
             node = parent;
         }
     }
 }
 
-/// Cuts off the free places at the end.
-fn shrink_places<T>(places: &mut Vec<T>, free: &mut Vec<u32>) {
-    free.sort_unstable();
-    while free
-        .last()
-        .is_some_and(|last| *last as usize + 1 == places.len())
-    {
-        free.pop();
-        places.pop();
-    }
-    places.shrink_to_fit();
-    free.shrink_to_fit();
+fn hash_edge(hasher: &RandomState, parent: NodeId, level: LevelId) -> u64 {
+    hasher.hash_one(u64::from(parent) << 32 | u64::from(level.number()))
+}
+
+/// The hash under which a node stands among the edges.
+fn edge_hash(hasher: &RandomState, child: &Node) -> u64 {
+    hash_edge(hasher, child.parent, child.level)
 }
 
 /// The levels before a final `#`, and whether there is one. `None` is no level at all (the filter
@@ -400,65 +438,6 @@ fn split_filter(filter: &str) -> (Option<&str>, bool) {
         Some("") => (None, true),
         Some(path) => (Some(path.strip_suffix('/').unwrap_or(path)), true),
         None => (Some(filter), false),
-    }
-}
-
-/// An interned level text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct LevelId(u32);
-
-impl LevelId {
-    const PLUS: LevelId = LevelId(u32::MAX);
-    /// A level that no filter has.
-    const UNKNOWN: LevelId = LevelId(u32::MAX - 1);
-}
-
-/// Level texts, each kept once and counted by the nodes that use it.
-#[derive(Debug, Default)]
-struct Levels {
-    ids: HashMap<Arc<str>, LevelId, RandomState>,
-    texts: Vec<(Option<Arc<str>>, u32)>,
-    free: Vec<u32>,
-}
-
-impl Levels {
-    fn find(&self, text: &str) -> Option<LevelId> {
-        self.ids.get(text).copied()
-    }
-
-    fn acquire(&mut self, text: &str) -> LevelId {
-        if let Some(id) = self.find(text) {
-            self.texts[id.0 as usize].1 += 1;
-            return id;
-        }
-        let shared: Arc<str> = text.into();
-        let entry = (Some(shared.clone()), 1);
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.texts[id as usize] = entry;
-                LevelId(id)
-            }
-            None => {
-                self.texts.push(entry);
-                LevelId(
-                    u32::try_from(self.texts.len() - 1)
-                        .expect("fewer than 2^32 levels fit in memory"),
-                )
-            }
-        };
-        self.ids.insert(shared, id);
-        id
-    }
-
-    fn release(&mut self, id: LevelId) {
-        let (text, users) = &mut self.texts[id.0 as usize];
-        *users -= 1;
-        if *users == 0 {
-            if let Some(text) = text.take() {
-                self.ids.remove(&text);
-            }
-            self.free.push(id.0);
-        }
     }
 }
 
@@ -496,8 +475,8 @@ mod tests {
         }
         assert!(trie.is_roomy());
         trie.shrink();
-        assert!(trie.nodes.capacity() < 100 && trie.edges.capacity() < 100);
-        assert!(trie.levels.texts.capacity() < 100 && trie.levels.ids.capacity() < 100);
+        assert!(trie.nodes.len() < 100 && trie.edges.capacity() < 100);
+        assert!(trie.levels.room() < 100 && trie.lists.room() < 100);
         assert!(!trie.is_roomy());
         assert_eq!(matched(&trie, "kept/x"), [1]);
         assert_eq!(matched(&trie, "crowd/3/x"), [3]);
@@ -528,6 +507,10 @@ mod tests {
             assert!(trie.subscribe(filter, plain(slot as u32)), "{filter}");
         }
         assert_eq!(trie.len(), filters.len());
+        for filter in &filters {
+            let id = trie.find(filter).expect("it was just subscribed to");
+            assert_eq!(trie.text_of(id), *filter);
+        }
         let check = |trie: &Trie, alive: &dyn Fn(usize) -> bool| {
             let names = ["a", "b", "", "$x", "other"];
             for x in names {
@@ -567,12 +550,8 @@ mod tests {
         }
         check(&trie, &|_| false);
         assert!(trie.is_empty());
-        assert_eq!(
-            trie.nodes.len() - trie.free.len(),
-            1,
-            "only the root is left"
-        );
-        assert!(trie.edges.is_empty() && trie.levels.ids.is_empty());
+        assert_eq!(trie.nodes.used(), 1, "only the root is left");
+        assert!(trie.edges.is_empty() && trie.levels.len() == 0);
     }
 
     #[test]
@@ -631,8 +610,13 @@ mod tests {
         }
         assert!(trie.is_empty() && trie.groups.is_empty());
         assert_eq!(trie.shared(), Shared::default());
-        assert_eq!(trie.nodes.len() - trie.free.len(), 1);
-        assert!(trie.edges.is_empty() && trie.levels.ids.is_empty());
+        assert_eq!(trie.nodes.used(), 1);
+        assert!(trie.edges.is_empty() && trie.levels.len() == 0);
+    }
+
+    #[test]
+    fn a_filter_takes_little() {
+        assert_eq!(size_of::<Node>(), 24);
     }
 
     #[test]
@@ -644,6 +628,6 @@ mod tests {
             trie.unsubscribe(&filter, session(1));
         }
         assert!(trie.nodes.len() <= 5, "{}", trie.nodes.len());
-        assert!(trie.levels.texts.len() <= 3);
+        assert!(trie.levels.places() <= 3);
     }
 }
