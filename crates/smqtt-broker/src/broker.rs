@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::LocalSet;
 
+use crate::Error;
 use crate::activation::Activation;
 use crate::admin::AdminServer;
 use crate::capture::CaptureFile;
@@ -19,16 +20,17 @@ use crate::counters::Counters;
 use crate::current::Current;
 use crate::data_dir::DataDir;
 use crate::directory::Directory;
+use crate::hosts::{Hosts, Resident, host};
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::listening::{SocketFile, listen};
 use crate::mailbox::Mailbox;
 use crate::restore::{Restored, restore};
 use crate::retained::RetainedStore;
 use crate::shared::{FullSessions, ListenerState, Mail, Reloads, Shared};
-use crate::socket::{Acceptor, ListenSocket};
+use crate::socket::ListenSocket;
 use crate::store::{self, Committer, Loader, Recovered};
 use crate::trie::Trie;
-use crate::{Error, worker};
+use crate::worker::Worker;
 
 /// A broker that listens and serves, on threads of its own, until [`Broker::stop`].
 ///
@@ -127,6 +129,7 @@ impl Broker {
             drop_log: Mutex::default(),
             connect_rate: ConnectRate::default(),
             lifecycle: Lifecycle::default(),
+            hosts: Hosts::new(count),
             capture,
             started: Instant::now(),
             full: FullSessions::default(),
@@ -156,6 +159,12 @@ impl Broker {
         {
             let _ = broker.stop();
             return Err(error);
+        }
+        for index in 0..count {
+            if let Err(error) = broker.start_thread(index) {
+                let _ = broker.stop();
+                return Err(error);
+            }
         }
         for (index, (sockets, restored)) in sockets.into_iter().zip(restored).enumerate() {
             if let Err(error) = broker.start_worker(index, sockets, restored) {
@@ -274,6 +283,7 @@ impl Broker {
         for mailbox in &self.shared.mailboxes {
             mailbox.post(&mut vec![Mail::Stop], 0);
         }
+        self.shared.hosts.end();
         let mut result = Ok(());
         for (index, worker) in self.workers.into_iter().enumerate() {
             if !matches!(worker.join(), Ok(true)) {
@@ -331,52 +341,51 @@ impl Broker {
         Ok(())
     }
 
-    fn start_worker(
-        &mut self,
-        index: usize,
-        sockets: Vec<(ListenSocket, Arc<ListenerState>)>,
-        restored: Restored,
-    ) -> Result<(), Error> {
-        let (report, started) = mpsc::channel();
+    /// Starts a thread; workers arrive on it.
+    fn start_thread(&mut self, index: usize) -> Result<(), Error> {
         let shared = self.shared.clone();
+        let arriving = shared.hosts.open(index);
+        let (falling_asleep, waking) = (shared.clone(), shared.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || falling_asleep.hosts.sleeps(index))
+            .on_thread_unpark(move || waking.hosts.wakes(index))
+            .build()
+            .map_err(|source| Error::System {
+                what: "a worker's runtime",
+                source,
+            })?;
         let ended = EndNotice(self.worker_ended.clone());
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
                 let _ended = ended;
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = report.send(Err(error));
-                        return false;
-                    }
-                };
-                let local = LocalSet::new();
-                local.block_on(&runtime, async move {
-                    let listeners = sockets
-                        .into_iter()
-                        .map(|(socket, state)| Ok((Acceptor::attach(socket)?, state)))
-                        .collect::<std::io::Result<Vec<_>>>();
-                    match listeners {
-                        Ok(listeners) => {
-                            let _ = report.send(Ok(()));
-                            worker::run(index, shared, restored, listeners).await
-                        }
-                        Err(error) => {
-                            let _ = report.send(Err(error));
-                            false
-                        }
-                    }
-                })
+                LocalSet::new().block_on(&runtime, host(index, shared, arriving))
             })
             .map_err(|source| Error::System {
                 what: "a worker thread",
                 source,
             })?;
         self.workers.push(thread);
+        Ok(())
+    }
+
+    /// Starts a worker, on the first thread.
+    fn start_worker(
+        &mut self,
+        index: usize,
+        listeners: Vec<(ListenSocket, Arc<ListenerState>)>,
+        restored: Restored,
+    ) -> Result<(), Error> {
+        let (report, started) = mpsc::channel();
+        let resident = Resident {
+            worker: Box::new(Worker::new(index, self.shared.clone(), restored)),
+            listeners,
+            started: Some(report),
+        };
+        if !self.shared.hosts.start(resident) {
+            return Err(Error::WorkerDied(index));
+        }
         match started.recv() {
             Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => Err(Error::System {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use smqtt_proto::packet::Connect;
 use smqtt_proto::{Traffic, server};
+use tokio::task::AbortHandle;
 
 use crate::access::Verdicts;
 use crate::peer::Peer;
@@ -44,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) verdicts: Verdicts,
     /// Wakes the task of this connection.
     pub(crate) waker: Option<Waker>,
+    /// Ends the task of this connection.
+    pub(crate) task: Option<AbortHandle>,
     /// Whether it stands in the worker's list of connections to flush.
     pub(crate) touched: bool,
     /// The socket was full: the task waits until it takes bytes again.
@@ -105,6 +108,7 @@ impl Connection {
             parked: None,
             verdicts: Verdicts::default(),
             waker: None,
+            task: None,
             touched: false,
             want_write: false,
             timer: None,

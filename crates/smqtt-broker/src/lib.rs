@@ -49,6 +49,7 @@ mod current;
 mod data_dir;
 mod directory;
 mod error;
+mod hosts;
 mod lifecycle;
 mod listening;
 mod load;

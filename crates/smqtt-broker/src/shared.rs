@@ -16,6 +16,7 @@ use crate::connect_rate::ConnectRate;
 use crate::counters::{Counters, DropLog};
 use crate::current::Current;
 use crate::directory::Directory;
+use crate::hosts::Hosts;
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::mailbox::Mailbox;
 use crate::peer::Peer;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) drop_log: Mutex<DropLog>,
     pub(crate) connect_rate: ConnectRate,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) hosts: Hosts,
     pub(crate) capture: Option<CaptureFile>,
     pub(crate) started: Instant,
     /// Sessions with a full queue, while a full queue refuses.
@@ -222,6 +224,8 @@ pub(crate) enum Mail {
     Reload(Arc<Current>),
     /// Admit nobody, and send clients away a few at a time.
     Drain,
+    /// Go to this thread.
+    MoveTo(usize),
     /// Tell about sessions.
     Inspect(Inspection),
     /// Take no more connections, publish the wills of all clients, and drop the sender when what

@@ -16,6 +16,8 @@ use crate::peer::Peer;
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// On its way between two threads; none if it was lost there.
+    Lifted(Option<DetachedSocket>),
 }
 
 /// A connected socket that belongs to no runtime.
@@ -31,6 +33,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.poll_write_ready(cx),
             Socket::Unix(socket) => socket.poll_write_ready(cx),
+            Socket::Lifted(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -38,6 +41,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.try_write(bytes),
             Socket::Unix(socket) => socket.try_write(bytes),
+            Socket::Lifted(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -45,6 +49,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.try_write_vectored(slices),
             Socket::Unix(socket) => socket.try_write_vectored(slices),
+            Socket::Lifted(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -53,6 +58,7 @@ impl Socket {
         let _ = match self {
             Socket::Tcp(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket2::SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Lifted(_) => Ok(()),
         };
     }
 
@@ -64,7 +70,24 @@ impl Socket {
         Ok(match self {
             Socket::Tcp(socket) => DetachedSocket::Tcp(socket.into_std()?),
             Socket::Unix(socket) => DetachedSocket::Unix(socket.into_std()?),
+            Socket::Lifted(socket) => socket.ok_or(io::ErrorKind::NotConnected)?,
         })
+    }
+
+    /// Takes it off this thread's runtime, in its place.
+    pub(crate) fn lift(&mut self) {
+        let socket = std::mem::replace(self, Socket::Lifted(None));
+        *self = Socket::Lifted(socket.detach().ok());
+    }
+
+    /// Puts it on this thread's runtime, in its place.
+    ///
+    /// # Errors
+    /// The system's; one that was lost on the way is not connected.
+    pub(crate) fn land(&mut self) -> io::Result<()> {
+        let socket = std::mem::replace(self, Socket::Lifted(None));
+        *self = Socket::attach(socket.detach()?)?;
+        Ok(())
     }
 
     /// Puts one on this thread's runtime.
@@ -88,6 +111,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Socket::Lifted(_) => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -97,6 +121,19 @@ impl AsyncRead for Socket {
 pub(crate) enum ListenSocket {
     Tcp(net::TcpListener),
     Unix(unix::net::UnixListener),
+}
+
+impl ListenSocket {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            ListenSocket::Tcp(socket) => ListenSocket::Tcp(socket.try_clone()?),
+            ListenSocket::Unix(socket) => ListenSocket::Unix(socket.try_clone()?),
+        })
+    }
 }
 
 /// A listening socket on this thread's runtime.

@@ -1,7 +1,6 @@
 //! From subscriptions to sessions: who gets a message, once per session, by worker.
 
 use std::hash::BuildHasher;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -136,7 +135,7 @@ pub(crate) struct TargetCache {
     /// Targets in all places.
     weight: usize,
     /// What was found last and not put in a place: its memory is used again.
-    spare: Rc<Targets>,
+    spare: Arc<Targets>,
 }
 
 #[derive(Debug, Default)]
@@ -151,7 +150,7 @@ struct Entry {
     topic: Box<[u8]>,
     /// The trie's version that the targets are from.
     version: u64,
-    targets: Rc<Targets>,
+    targets: Arc<Targets>,
 }
 
 /// Places for topics; a power of two.
@@ -167,7 +166,7 @@ impl TargetCache {
         version: u64,
         topic: &[u8],
         publisher: Option<SessionRef>,
-    ) -> Option<Rc<Targets>> {
+    ) -> Option<Arc<Targets>> {
         let place = self.places.get(self.place_of(topic).0)?;
         let entry = place.entry.as_ref()?;
         if entry.version != version || *entry.topic != *topic {
@@ -187,12 +186,12 @@ impl TargetCache {
         publisher: Option<SessionRef>,
         worker: usize,
         prefix: Option<usize>,
-    ) -> Rc<Targets> {
+    ) -> Arc<Targets> {
         let mut found = std::mem::take(&mut self.spare);
-        if Rc::get_mut(&mut found).is_none() {
-            found = Rc::default();
+        if Arc::get_mut(&mut found).is_none() {
+            found = Arc::default();
         }
-        if let Some(targets) = Rc::get_mut(&mut found) {
+        if let Some(targets) = Arc::get_mut(&mut found) {
             targets.fill(trie, topic, publisher, worker);
             targets.prefix = prefix;
         }
@@ -203,7 +202,7 @@ impl TargetCache {
     }
 
     /// Remembers what was found at `version`, unless its place is another's; tells whether it does.
-    fn remember(&mut self, version: u64, topic: &[u8], targets: &Rc<Targets>) -> bool {
+    fn remember(&mut self, version: u64, topic: &[u8], targets: &Arc<Targets>) -> bool {
         if targets.has_no_local {
             return false;
         }

@@ -273,6 +273,19 @@ impl Transport {
         self.socket.shutdown_write();
     }
 
+    /// Takes the socket off this thread's runtime, in its place.
+    pub(crate) fn lift(&mut self) {
+        self.socket.lift();
+    }
+
+    /// Puts the socket on this thread's runtime, in its place.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn land(&mut self) -> io::Result<()> {
+        self.socket.land()
+    }
+
     /// Takes the socket off this thread's runtime.
     ///
     /// # Errors

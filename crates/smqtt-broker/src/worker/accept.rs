@@ -158,18 +158,16 @@ pub(super) async fn accept_connections(
         match acceptor.accept().await {
             Ok((socket, peer)) => {
                 wait_for_handshakes(&worker, &listener).await;
-                let slot = worker.borrow_mut().accept(socket, peer, &listener);
-                if let Some(slot) = slot {
+                let slot = worker.with(|worker| worker.accept(socket, peer, &listener));
+                if let Some(slot) = slot.flatten() {
                     spawn_connection(&worker, slot);
                 }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: waiting lets some connection end.
-                let admitted = worker
-                    .borrow_mut()
-                    .log_limit
-                    .admit("accept", Instant::now());
-                if let Some(suppressed) = admitted {
+                let admitted =
+                    worker.with(|worker| worker.log_limit.admit("accept", Instant::now()));
+                if let Some(suppressed) = admitted.flatten() {
                     tracing::error!(%error, suppressed, listener = %listener.name, "cannot accept a connection");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -180,9 +178,10 @@ pub(super) async fn accept_connections(
 
 /// Waits until there is room for one more handshake. Those behind wait in the system's backlog.
 async fn wait_for_handshakes(worker: &Handle, listener: &ListenerState) {
-    while !worker.borrow().has_room_for_handshake(listener) {
-        worker.borrow_mut().end_slow_handshakes();
-        if worker.borrow().has_room_for_handshake(listener) {
+    let has_room = || worker.with(|worker| worker.has_room_for_handshake(listener));
+    while has_room() == Some(false) {
+        worker.with(Worker::end_slow_handshakes);
+        if has_room() != Some(false) {
             return;
         }
         tokio::time::sleep(LOOK_AGAIN).await;

@@ -1,6 +1,5 @@
 //! From a message to the sessions that it is for.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -106,7 +105,7 @@ impl Worker {
         message: &Message,
         publisher: Option<SessionRef>,
         pass: &mut Pass<'_>,
-    ) -> Rc<Targets> {
+    ) -> Arc<Targets> {
         let topic = message.topic().as_str();
         let version = pass.shared.trie_version.load(Ordering::Acquire);
         if let Some(targets) = self.cache.get(version, topic.as_bytes(), publisher) {

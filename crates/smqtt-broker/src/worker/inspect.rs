@@ -7,6 +7,7 @@ use super::timers::Timer;
 use super::{Pass, Worker};
 use crate::admin::clients::{ClientReport, Inspection, Page};
 use crate::counters::DropCause;
+use crate::hosts::move_workers;
 use crate::session::{SessionRef, is_roomy};
 use crate::trie::Trie;
 
@@ -42,6 +43,9 @@ impl Worker {
         let up = pass.now.saturating_duration_since(self.shared.started);
         self.counters().alive_at.set(up.as_secs());
         self.weigh(pass.now);
+        if self.index == 0 && pass.shared.hosts.have_too_little(pass.now) {
+            move_workers(pass.shared, false);
+        }
         self.log_drops(pass);
         self.shrink(pass);
         self.set_timer(pass.now + Duration::from_secs(1), Timer::Tick);

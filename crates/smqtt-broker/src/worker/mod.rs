@@ -1,4 +1,4 @@
-//! A worker: one thread that owns its connections and sessions and drives them in passes.
+//! A worker: owns its connections and sessions and drives them in passes, on one thread at a time.
 //!
 //! A pass reads what a socket has, handles every packet in it, and leaves what is to be written in
 //! the output of each touched connection and in one outbox per other worker. When the tasks that
@@ -41,11 +41,12 @@ use tokio::sync::Notify;
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, DropCause, LogLimit};
 use crate::current::Current;
+use crate::hosts::Resident;
 use crate::memory::{Account, Pressure};
 use crate::peer::Peer;
 use crate::restore::Restored;
 use crate::session::Sessions;
-use crate::shared::{ListenerState, Mail, Shared};
+use crate::shared::{Mail, Shared};
 use crate::socket::Acceptor;
 use crate::store::Op;
 
@@ -78,7 +79,7 @@ pub(crate) struct Worker {
     trie_seen: u64,
     trie_shrunk: u64,
     flusher: Option<Waker>,
-    timer_changed: Rc<Notify>,
+    timer_changed: Arc<Notify>,
     /// When the retained store is looked through for expired messages next.
     retained_sweep: Option<Instant>,
     /// When the `$SYS` topics are due next.
@@ -103,6 +104,8 @@ pub(crate) struct Worker {
     quiesced: Option<std::sync::mpsc::Sender<()>>,
     /// The last mail has come.
     stopped: bool,
+    /// The thread that it is to go to.
+    moves_to: Option<usize>,
     /// How many connections it has had.
     serial: u64,
     /// Changes for the store, and what waits for them, of the connection that is being read.
@@ -150,7 +153,7 @@ impl<'a> Pass<'a> {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, restored: Restored) -> Self {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, restored: Restored) -> Self {
         let current = shared.current();
         let sys = current.config.sys.interval_seconds;
         let mut worker = Worker {
@@ -173,7 +176,7 @@ impl Worker {
             trie_seen: 0,
             trie_shrunk: 0,
             flusher: None,
-            timer_changed: Rc::new(Notify::new()),
+            timer_changed: Arc::new(Notify::new()),
             retained_sweep: None,
             sys_due: None,
             sys_published: HashMap::new(),
@@ -187,6 +190,7 @@ impl Worker {
             stopping: false,
             quiesced: None,
             stopped: false,
+            moves_to: None,
             serial: 0,
             noted: durable::Noted::default(),
             shared,
@@ -358,6 +362,10 @@ impl Worker {
                 self.begin_drain(pass);
                 None
             }
+            Mail::MoveTo(thread) => {
+                self.moves_to = Some(thread);
+                None
+            }
             Mail::Inspect(inspection) => {
                 self.inspect(inspection);
                 None
@@ -390,6 +398,32 @@ impl Worker {
         self.wake_flusher();
     }
 
+    /// Takes all sockets off this thread's runtime, to go to another.
+    fn lift(&mut self) {
+        self.flusher = None;
+        for (_, connection) in &mut self.connections {
+            connection.waker = None;
+            if let Some(task) = connection.task.take() {
+                task.abort();
+            }
+            connection.transport.lift();
+        }
+    }
+
+    /// Puts all sockets on this thread's runtime; returns their places, for their tasks.
+    fn land(&mut self, shared: &Shared) -> Vec<usize> {
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        let mut pass = Pass::new(shared);
+        for slot in &slots {
+            if let Err(error) = self.connections[*slot].transport.land() {
+                let peer = self.connections[*slot].peer;
+                tracing::error!(%error, %peer, "a connection was lost between two threads");
+                self.lose(*slot, &mut pass);
+            }
+        }
+        slots
+    }
+
     fn wake_flusher(&self) {
         if let Some(waker) = &self.flusher {
             waker.wake_by_ref();
@@ -404,25 +438,61 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long it waits for clients to close their side once everything was sent.
 const STOP_LINGER: Duration = Duration::from_millis(250);
 
-type Handle = Rc<RefCell<Worker>>;
+/// A worker on the thread that runs it, until it leaves.
+#[derive(Clone)]
+struct Handle(Rc<RefCell<Option<Box<Worker>>>>);
 
-/// Runs worker number `index` on this thread until it is told to stop: must be called in a
-/// [`tokio::task::LocalSet`]. `false` when it ended by a defect instead.
-pub(crate) async fn run(
-    index: usize,
-    shared: Arc<Shared>,
-    restored: Restored,
-    listeners: Vec<(Acceptor, Arc<ListenerState>)>,
-) -> bool {
-    let worker: Handle = Rc::new(RefCell::new(Worker::new(index, shared.clone(), restored)));
-    {
-        let mut worker = worker.borrow_mut();
-        if worker.sessions.places() > 0 {
-            let mut pass = Pass::new(&shared);
-            worker.judge_again(&mut pass);
-        }
+impl Handle {
+    /// Does something with the worker, if it is still here.
+    fn with<R>(&self, act: impl FnOnce(&mut Worker) -> R) -> Option<R> {
+        self.0.borrow_mut().as_deref_mut().map(act)
     }
-    let accepting: Vec<_> = listeners
+}
+
+/// How a worker has left its thread.
+pub(crate) enum Outcome {
+    /// It was told to stop.
+    Stopped,
+    /// It goes to another thread.
+    Moves(usize, Resident),
+    /// By a defect.
+    Failed,
+}
+
+/// Runs a worker on this thread until it is told to stop, or to go to another thread: must be called in a
+/// [`tokio::task::LocalSet`].
+pub(crate) async fn run(thread: usize, shared: Arc<Shared>, resident: Resident) -> Outcome {
+    let Resident {
+        worker,
+        listeners,
+        mut started,
+    } = resident;
+    let index = worker.index;
+    let acceptors = listeners
+        .iter()
+        .map(|(socket, state)| Ok((Acceptor::attach(socket.try_clone()?)?, state.clone())))
+        .collect::<std::io::Result<Vec<_>>>();
+    let acceptors = match acceptors {
+        Ok(acceptors) => acceptors,
+        Err(error) => {
+            match started.take() {
+                Some(started) => drop(started.send(Err(error))),
+                None => tracing::error!(%error, "cannot listen on another thread"),
+            }
+            return Outcome::Failed;
+        }
+    };
+    let worker = Handle(Rc::new(RefCell::new(Some(worker))));
+    if started.is_some() {
+        worker.with(|worker| {
+            if worker.sessions.places() > 0 {
+                let mut pass = Pass::new(&shared);
+                worker.judge_again(&mut pass);
+            }
+        });
+    }
+    let landed = worker.with(|worker| worker.land(&shared));
+    let mut tasks: Vec<_> = acceptors
         .into_iter()
         .map(|(listener, state)| {
             tokio::task::spawn_local(accept::accept_connections(worker.clone(), listener, state))
@@ -430,50 +500,76 @@ pub(crate) async fn run(
         .collect();
     let mut flusher = tokio::task::spawn_local(flush_when_touched(worker.clone()));
     let mut timer = tokio::task::spawn_local(keep_time(worker.clone()));
+    for slot in landed.into_iter().flatten() {
+        spawn_connection(&worker, slot);
+    }
+    if let Some(started) = started.take() {
+        let _ = started.send(Ok(()));
+    }
     let mut mail = Vec::new();
     loop {
         tokio::select! {
             () = shared.mailboxes[index].ready() => {}
             // They never end: one of them has panicked, and nothing would move any more.
-            _ = &mut flusher => return false,
-            _ = &mut timer => return false,
+            _ = &mut flusher => return Outcome::Failed,
+            _ = &mut timer => return Outcome::Failed,
         }
         let waiting = shared.mailboxes[index].drain(&mut mail);
         for other in (0..shared.mailboxes.len()).filter(|other| waiting & 1 << other != 0) {
             shared.mailboxes[other].post(&mut vec![Mail::Resume], 0);
         }
         let mut taken_over = Vec::new();
-        {
-            let mut worker = worker.borrow_mut();
+        let ended = worker.with(|worker| {
             let mut pass = Pass::new(&shared);
             for item in mail.drain(..) {
                 taken_over.extend(worker.on_mail(item, &mut pass));
             }
-        }
+            if let Some(done) = worker.quiesced.take() {
+                worker.flush_touched();
+                drop(done);
+            }
+            worker.stopped
+        });
         if mail.capacity() > KEEP_MAIL {
             mail = Vec::new();
         }
         for slot in taken_over {
             spawn_connection(&worker, slot);
         }
-        let quiesced = worker.borrow_mut().quiesced.take();
-        if let Some(done) = quiesced {
-            worker.borrow_mut().flush_touched();
-            drop(done);
-        }
-        if worker.borrow().stopped {
+        if ended != Some(false) {
             break;
         }
+        let to = worker.with(|worker| worker.moves_to.take().filter(|_| !worker.stopping));
+        if let Some(to) = to.flatten().filter(|to| *to != thread) {
+            tasks.extend([flusher, timer]);
+            for task in tasks {
+                task.abort();
+            }
+            let Some(mut worker) = worker.0.borrow_mut().take() else {
+                return Outcome::Failed;
+            };
+            worker.lift();
+            let resident = Resident {
+                worker,
+                listeners,
+                started: None,
+            };
+            return Outcome::Moves(to, resident);
+        }
     }
-    for task in accepting {
+    for task in tasks {
         task.abort();
     }
     let begin = Instant::now();
-    let patience = Duration::from_secs(worker.borrow().current.config.shutdown.grace_seconds);
+    let patience = worker.with(|worker| worker.current.config.shutdown.grace_seconds);
+    let patience = Duration::from_secs(patience.unwrap_or(0));
     loop {
         let impatient = begin.elapsed() >= patience || shared.lifecycle.is_halted();
-        worker.borrow_mut().stop_some(impatient);
-        let (open, unsent) = worker.borrow().connections_left();
+        let left = worker.with(|worker| {
+            worker.stop_some(impatient);
+            worker.connections_left()
+        });
+        let (open, unsent) = left.unwrap_or((false, false));
         let grace = match unsent {
             true => patience + STOP_GRACE,
             false => STOP_LINGER,
@@ -483,44 +579,57 @@ pub(crate) async fn run(
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    true
+    flusher.abort();
+    timer.abort();
+    Outcome::Stopped
 }
 
 /// A drained mailbox with more capacity than this is freed.
 const KEEP_MAIL: usize = 4_096;
 
 fn spawn_connection(worker: &Handle, slot: usize) {
-    let worker = worker.clone();
-    tokio::task::spawn_local(poll_fn(move |cx| {
-        worker.borrow_mut().poll_connection(slot, cx)
+    let handle = worker.clone();
+    let task = tokio::task::spawn_local(poll_fn(move |cx| {
+        let polled = handle.with(|worker| worker.poll_connection(slot, cx));
+        polled.unwrap_or(Poll::Ready(()))
     }));
+    worker.with(|worker| {
+        if let Some(connection) = worker.connections.get_mut(slot) {
+            connection.task = Some(task.abort_handle());
+        }
+    });
 }
 
 async fn flush_when_touched(worker: Handle) {
     poll_fn(|cx| {
-        let mut worker = worker.borrow_mut();
-        if worker
-            .flusher
-            .as_ref()
-            .is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
-            worker.flusher = Some(cx.waker().clone());
-        }
-        worker.flush_touched();
+        worker.with(|worker| {
+            if worker
+                .flusher
+                .as_ref()
+                .is_none_or(|waker| !waker.will_wake(cx.waker()))
+            {
+                worker.flusher = Some(cx.waker().clone());
+            }
+            worker.flush_touched();
+        });
         Poll::Pending
     })
     .await
 }
 
 async fn keep_time(worker: Handle) {
-    let changed = worker.borrow().timer_changed.clone();
+    let Some(changed) = worker.with(|worker| worker.timer_changed.clone()) else {
+        return;
+    };
     loop {
-        let next = worker.borrow().timers.next();
+        let next = worker.with(|worker| worker.timers.next()).flatten();
         match next {
             None => changed.notified().await,
             Some(at) => {
                 tokio::select! {
-                    () = tokio::time::sleep_until(at.into()) => worker.borrow_mut().on_timers(),
+                    () = tokio::time::sleep_until(at.into()) => {
+                        worker.with(Worker::on_timers);
+                    }
                     () = changed.notified() => {}
                 }
             }

@@ -7,6 +7,7 @@ use super::share::{note_presence, note_sent};
 use super::{Pass, Worker};
 use crate::connection::{Connection, Phase};
 use crate::counters::{Counters, DropCause, Losses};
+use crate::hosts::move_workers;
 use crate::session::Session;
 
 /// Retained messages for a persistent session wait in its queue, so many at a time.
@@ -50,6 +51,9 @@ impl Worker {
             self.wake_flusher();
         }
         self.weigh(pass.now);
+        if shared.hosts.has_too_much(pass.now) {
+            move_workers(&shared, true);
+        }
         for (worker, posting) in self.outboxes.iter_mut().enumerate() {
             if !posting.mail.is_empty() {
                 shared.mailboxes[worker]
