@@ -51,6 +51,8 @@ pub(crate) struct Hosts {
     running: AtomicUsize,
     /// No more will start.
     ending: AtomicBool,
+    /// Workers that were sent to another thread.
+    moves: AtomicU64,
     moment: Window,
     second: Mutex<(u64, u64)>,
 }
@@ -80,6 +82,7 @@ impl Hosts {
             spread: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             moment: Window::default(),
             second: Mutex::default(),
         }
@@ -104,6 +107,11 @@ impl Hosts {
     pub(crate) fn start(&self, resident: Resident) -> bool {
         self.running.fetch_add(1, Ordering::SeqCst);
         self.send(0, resident)
+    }
+
+    /// How many workers have gone to another thread.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
     }
 
     /// One worker less; the last one ends the threads.
@@ -233,6 +241,7 @@ pub(crate) async fn host(
                     if !shared.hosts.send(to, resident) {
                         break;
                     }
+                    shared.hosts.moves.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Outcome::Failed) | Err(_) => break,
             },

@@ -1,9 +1,15 @@
 //! Publishers and subscribers on different workers: nothing is lost, nothing changes places.
 
+#[path = "harness/admin.rs"]
+mod admin;
 mod harness;
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use admin::{administered, metric};
 use harness::{Broker, Client, Options, publish};
 use smqtt_proto::packet::Ack;
 use smqtt_proto::{Packet, QoS, ReasonCode};
@@ -97,4 +103,73 @@ fn clients_come_and_go_on_every_worker() {
     client.subscribe("t", QoS::AtLeastOnce);
     client.publish("t", QoS::AtMostOnce, "x");
     assert_eq!(client.receive_text(), "x");
+}
+
+/// Workers share a thread while there is little to do, and have one each while there is much. Clients do not notice.
+#[test]
+fn workers_go_to_threads_of_their_own_and_come_back_with_everything_they_have() {
+    const PAIRS: usize = 8;
+    let (broker, address) = administered("workers = 2\n");
+    let port = broker.port();
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..PAIRS)
+        .map(|pair| {
+            let mut subscriber =
+                Client::connect(port, Options::v5(&format!("s{pair}")).persistent());
+            subscriber.subscribe(&format!("pair/{pair}"), QoS::ExactlyOnce);
+            std::thread::spawn(move || {
+                let mut next = 0;
+                loop {
+                    let publish = subscriber.receive_publish();
+                    if publish.payload == "end" {
+                        return next;
+                    }
+                    assert_eq!(publish.payload, next.to_string(), "pair {pair}");
+                    subscriber.acknowledge(&publish);
+                    next += 1;
+                }
+            })
+        })
+        .collect();
+    let writers: Vec<_> = (0..PAIRS)
+        .map(|pair| {
+            let done = done.clone();
+            std::thread::spawn(move || {
+                let mut publisher = Client::connect(port, Options::v5(&format!("p{pair}")));
+                let topic = format!("pair/{pair}");
+                let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][pair % 2];
+                let mut sent = 0;
+                while !done.load(Ordering::Relaxed) {
+                    publisher.publish_packet(publish(&topic, qos, &sent.to_string()));
+                    sent += 1;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                publisher.publish_packet(publish(&topic, qos, "end"));
+                sent
+            })
+        })
+        .collect();
+
+    let moves = || metric(&address, "smqtt_broker_worker_moves_total").expect("a counter");
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let mut crowd = Client::connect(port, Options::v5("crowd"));
+    for round in 0..2 {
+        // Many messages for nobody, until one thread is not enough.
+        while moves() == 2 * round {
+            assert!(Instant::now() < deadline, "they did not spread");
+            for _ in 0..20_000 {
+                crowd.send(Packet::Publish(publish("nobody", QoS::AtMostOnce, "x")));
+            }
+        }
+        while moves() == 2 * round + 1 {
+            assert!(Instant::now() < deadline, "they did not come back");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    for (writer, reader) in writers.into_iter().zip(readers) {
+        let sent = writer.join().expect("every message was acknowledged");
+        assert_eq!(reader.join().expect("every message came, in order"), sent);
+        assert!(sent > 10, "{sent}");
+    }
 }

@@ -135,6 +135,12 @@ impl Collector for Snapshot {
             "outcome",
             labelled(reloads),
         )?;
+        single(
+            Total,
+            "worker_moves",
+            "Workers that went to a thread of their own because there was much to do, or came back",
+            shared.hosts.moves(),
+        )?;
         let by_worker = shared
             .counters
             .iter()
