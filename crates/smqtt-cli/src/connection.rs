@@ -47,6 +47,7 @@ pub(crate) struct Connection {
     /// The MQTT client id, instead of the device id with a random suffix
     #[arg(
         long,
+        visible_alias = "id",
         value_name = "ID",
         env = "SMQTT_CLIENT_ID",
         hide_env_values = true

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde::Serialize;
-use smqtt_client::{Client, Error, Identity, MayPublish, Policy, QoS, authority_presence};
+use smqtt_client::{
+    Client, Error, Identity, MayPublish, Policy, QoS, authority_presence, authority_revocations,
+};
 use smqtt_pki::{Revocations, UnixTime};
 
 use crate::connection::Connection;
@@ -62,7 +64,7 @@ pub(crate) struct Options {
     )]
     policy: Option<String>,
 
-    /// The authority's revocation list, to see its age and whether this device is on it
+    /// A revocation list to look at, such as a broker's, instead of the one that the authority has
     #[arg(long, value_name = "FILE")]
     crl: Option<PathBuf>,
 
@@ -97,8 +99,8 @@ struct Finding {
 struct Report {
     json: bool,
     first: Option<Exit>,
-    warnings: usize,
-    failures: usize,
+    warnings: u64,
+    failures: u64,
 }
 
 impl Report {
@@ -188,10 +190,17 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
             identity.directory().display()
         ),
     );
-    check_clock(&mut report, &identity, options.connection.timeout()).await;
+    let limit = options.connection.timeout();
+    let answers = check_clock(&mut report, &identity, limit).await;
     check_certificate(&mut report, &identity);
-    if let Some(path) = &options.crl {
-        check_revocations(&mut report, &identity, path);
+    match &options.crl {
+        Some(path) => check_list_of(&mut report, &identity, path),
+        None if answers => fetch_list(&mut report, &identity, limit).await,
+        None => report.warning(
+            "revocation",
+            "the revocation list is not known: the authority does not answer",
+            "ask again when it does, or give a broker's copy: --crl FILE",
+        ),
     }
     check_keys(&mut report, &identity, wanted.as_ref());
     match Client::connect(connect.reconnect(None)).await {
@@ -217,8 +226,8 @@ impl Report {
             #[derive(Serialize)]
             struct Summary {
                 r#type: &'static str,
-                failed: usize,
-                warnings: usize,
+                failed: u64,
+                warnings: u64,
             }
             let summary = Summary {
                 r#type: "summary",
@@ -226,6 +235,12 @@ impl Report {
                 warnings: self.warnings,
             };
             let _ = json::line(&mut std::io::stdout().lock(), &summary);
+        } else {
+            let text = match (self.failures, self.warnings) {
+                (0, 0) => "nothing is wrong".to_owned(),
+                (failed, warnings) => format!("{failed} failed, {}", counted(warnings, "warning")),
+            };
+            let _ = writeln!(std::io::stdout().lock(), "{text}");
         }
         self.first.unwrap_or(Exit::Done)
     }
@@ -238,7 +253,8 @@ fn now() -> u64 {
         .as_secs()
 }
 
-async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) {
+/// Whether the authority answers, and what its clock says.
+async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) -> bool {
     match authority_presence(identity, limit).await {
         Ok(presence) => {
             report.ok("authority", format!("{} answers", identity.authority()));
@@ -248,7 +264,7 @@ async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) 
                     "the authority does not tell its time",
                     "compare this device's clock with another one",
                 );
-                return;
+                return true;
             };
             let here = now();
             let off = here.abs_diff(there);
@@ -263,6 +279,7 @@ async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) 
             } else {
                 report.ok("clock", format!("within {off} s of the authority's"));
             }
+            true
         }
         Err(error) => {
             let detail = error.to_string();
@@ -281,6 +298,7 @@ async fn check_clock(report: &mut Report, identity: &Identity, limit: Duration) 
                     "messages flow without it; ask its operator before this device's certificate ends",
                 );
             }
+            false
         }
     }
 }
@@ -317,19 +335,35 @@ fn check_certificate(report: &mut Report, identity: &Identity) {
     }
 }
 
-fn check_revocations(report: &mut Report, identity: &Identity, path: &std::path::Path) {
+fn check_list_of(report: &mut Report, identity: &Identity, path: &std::path::Path) {
     use std::io::Read as _;
     let mut text = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CRL).read_to_end(&mut text));
-    if let Err(error) = read {
-        return report.failed(
+    match read {
+        Ok(_) => check_revocations(report, identity, &text),
+        Err(error) => report.failed(
             "revocation",
             Exit::Input,
             format!("cannot read {}: {}", path.display(), without_number(&error)),
             "write it with `smqtt-authority crl`",
-        );
+        ),
     }
-    let list = match Revocations::read(&text, identity.trust_anchor()) {
+}
+
+/// Looks at the list that the authority has now, with which brokers should refuse what was revoked.
+async fn fetch_list(report: &mut Report, identity: &Identity, limit: Duration) {
+    match authority_revocations(identity, limit).await {
+        Ok(text) => check_revocations(report, identity, &text),
+        Err(error) => report.warning(
+            "revocation",
+            format!("the authority gives no revocation list: {error}"),
+            "ask its operator, or give a broker's copy: --crl FILE",
+        ),
+    }
+}
+
+fn check_revocations(report: &mut Report, identity: &Identity, text: &[u8]) {
+    let list = match Revocations::read(text, identity.trust_anchor()) {
         Ok(list) => list,
         Err(error) => {
             return report.failed(
@@ -356,18 +390,37 @@ fn check_revocations(report: &mut Report, identity: &Identity, path: &std::path:
         report.failed(
             "revocation",
             Exit::Input,
-            format!("the revocation list is {} days old and over", age / 86_400),
-            "fetch the current one: `smqtt-authority crl`",
+            format!(
+                "the revocation list is {} old and no longer valid: brokers do not know who was revoked since",
+                span(age)
+            ),
+            "let the authority's operator issue a new one, `smqtt-authority crl`, and give it to the brokers",
         );
     } else {
         report.ok(
             "revocation",
             format!(
-                "this device is not on the list, which is {} hours old",
-                age / 3_600
+                "this device is not on the list, which is {} old",
+                span(age)
             ),
         );
     }
+}
+
+/// A time in the largest whole unit.
+fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    counted(count, unit)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>) {

@@ -1,9 +1,11 @@
 //! `smqtt gateway`: a local MQTT listener for unchanged clients.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use smqtt_client::gateway::{Gateway, Listen, Rules, RulesError};
+use serde::Serialize;
+use smqtt_client::gateway::{Counts, Gateway, Listen, Rules, RulesError};
 use smqtt_client::{Identity, Renewal};
 
 use crate::connection::Connection;
@@ -11,7 +13,7 @@ use crate::console;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::policy;
+use crate::{json, policy};
 
 /// What is logged when nothing else is said: a service tells what it refuses.
 pub(crate) const LOG: &str = "smqtt_client=info";
@@ -54,6 +56,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
 
+    /// Print JSON objects, one a line, on stdout: what --check finds, where it listens, and at the end
+    /// what was counted
+    #[arg(long)]
+    json: bool,
+
     /// Leave renewing to others, such as `smqtt renew` from a timer: what they put into the identity
     /// directory is taken over
     #[arg(long)]
@@ -95,7 +102,11 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
                 "the policies are not checked against a schema: {failure}"
             )),
         }
-        console::say(&format!("{} is valid:\n{rules}", options.rules.display()));
+        if options.json {
+            options.print(&Checked::new(&options, &rules));
+        } else {
+            console::say(&format!("{} is valid:\n{rules}", options.rules.display()));
+        }
         return Ok(Exit::Done);
     }
     let (identity, connect) = options.connection.options()?;
@@ -113,12 +124,89 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         .address()
         .map_err(|error| Failure::unexpected(format!("cannot tell the address: {error}")))?;
     console::say(&format!("listening on mqtt://{address}"));
+    if options.json {
+        options.print(&Listening {
+            r#type: "listening",
+            address: format!("mqtt://{address}"),
+        });
+    }
     let counts = gateway.run(interrupt.asked()).await?;
-    console::say(&counts.to_string());
+    if options.json {
+        options.print(&Summary::new(&counts));
+    } else {
+        console::say(&counts.to_string());
+    }
     Ok(Exit::Done)
 }
 
+#[derive(Serialize)]
+struct Checked {
+    r#type: &'static str,
+    file: String,
+    /// In words, in their order.
+    rules: Vec<String>,
+    policies: Vec<String>,
+}
+
+impl Checked {
+    fn new(options: &Options, rules: &Rules) -> Self {
+        let mut lines: Vec<String> = rules.to_string().lines().map(str::to_owned).collect();
+        // What every file ends with is no rule of it.
+        lines.pop();
+        Self {
+            r#type: "checked",
+            file: options.rules.display().to_string(),
+            rules: lines,
+            policies: rules.policies().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Listening {
+    r#type: &'static str,
+    address: String,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    r#type: &'static str,
+    clients: u64,
+    clients_refused: u64,
+    published: u64,
+    publishes_refused: u64,
+    delivered: u64,
+    plaintext_passed: u64,
+    not_opened: u64,
+    subscriptions_refused: u64,
+    dropped: u64,
+}
+
+impl Summary {
+    fn new(counts: &Counts) -> Self {
+        Self {
+            r#type: "summary",
+            clients: counts.clients,
+            clients_refused: counts.clients_refused,
+            published: counts.published,
+            publishes_refused: counts.publishes_refused,
+            delivered: counts.delivered,
+            plaintext_passed: counts.plaintext_passed,
+            not_opened: counts.not_opened,
+            subscriptions_refused: counts.subscriptions_refused,
+            dropped: counts.dropped,
+        }
+    }
+}
+
 impl Options {
+    fn print(&self, object: &impl Serialize) {
+        debug_assert!(self.json, "nobody asked for JSON");
+        let mut out = std::io::stdout().lock();
+        // A gateway goes on serving where nobody reads what it prints.
+        let _ = json::line(&mut out, object).and_then(|()| out.flush());
+    }
+
     /// Checks the policies of all rules against the schema.
     fn check_policies(&self, rules: &Rules, identity: Option<&Identity>) -> Result<(), Failure> {
         let schema = match (self.schema.as_deref(), identity) {

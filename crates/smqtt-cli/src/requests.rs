@@ -69,8 +69,8 @@ pub(crate) struct Options {
     #[arg(short = 'C', long, value_name = "COUNT", requires = "serve", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// Print the response as one JSON object
-    #[arg(long, conflicts_with = "serve")]
+    /// Print the response as one JSON object; with --serve, one for each request
+    #[arg(long)]
     json: bool,
 
     #[command(flatten)]
@@ -187,7 +187,7 @@ async fn serve(
     let mut publisher = client.publisher(inline)?;
     let mut subscriber = client.subscribe([topic], QoS::AtLeastOnce).await?;
     console::say(&format!("answering at {}", console::printable(topic)));
-    let mut answered = 0u64;
+    let (mut answered, mut failed) = (0u64, 0u64);
     while options.count.is_none_or(|count| answered < count) {
         let event = tokio::select! {
             event = subscriber.next() => event,
@@ -200,14 +200,9 @@ async fn serve(
                     done = answer(options, &mut publisher, &request) => done,
                     () = interrupt.asked() => break,
                 };
-                match done {
-                    Ok(()) => answered += 1,
-                    Err(why) => console::notice(&format!(
-                        "no response to {}: {}",
-                        request.publisher,
-                        console::printable(&why)
-                    )),
-                }
+                answered += u64::from(done.is_ok());
+                failed += u64::from(done.is_err());
+                tell(options, &request, done.err());
             }
             Event::Ended(loss) => {
                 return Err(Failure::new(
@@ -223,6 +218,13 @@ async fn serve(
     }
     let limit = options.connection.timeout();
     let flushed = tokio::time::timeout(limit, publisher.flush()).await;
+    if options.json {
+        print_line(&Summary {
+            r#type: "summary",
+            answered,
+            failed,
+        });
+    }
     match flushed {
         Ok(tally)
             if tally
@@ -236,6 +238,53 @@ async fn serve(
             "not every response was acknowledged; the requesters will ask again",
         )),
     }
+}
+
+#[derive(serde::Serialize)]
+struct Answered<'a> {
+    r#type: &'static str,
+    topic: &'a str,
+    publisher: &'a str,
+    policy: &'a str,
+    /// Why there is no response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Summary {
+    r#type: &'static str,
+    answered: u64,
+    failed: u64,
+}
+
+/// Tells what became of a request.
+fn tell(options: &Options, request: &Received, failed: Option<String>) {
+    if options.json {
+        print_line(&Answered {
+            r#type: if failed.is_none() {
+                "answered"
+            } else {
+                "failed"
+            },
+            topic: &request.topic,
+            publisher: request.publisher.as_str(),
+            policy: &request.policy,
+            reason: failed,
+        });
+    } else if let Some(why) = failed {
+        console::notice(&format!(
+            "no response to {}: {}",
+            request.publisher,
+            console::printable(&why)
+        ));
+    }
+}
+
+fn print_line(object: &impl serde::Serialize) {
+    let mut out = std::io::stdout().lock();
+    // Requests are answered also where nobody reads of it.
+    let _ = json::line(&mut out, object).and_then(|()| out.flush());
 }
 
 /// Runs the program for one request and publishes what it prints.

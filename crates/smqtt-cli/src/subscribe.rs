@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Args;
 use smqtt_client::{
-    Client, DeviceId, ErrorKind, Event, Listener, Loss, OpenerConfig, QoS, Renewal, Renewals,
+    Client, DeviceId, ErrorKind, Event, KeptSession, Listener, Loss, OpenerConfig, QoS, Renewal, Renewals,
     Subscriber,
 };
 use tokio::time::Instant;
@@ -41,6 +41,9 @@ Examples:
 
   # for other programs
   smqtt sub -i keys/anna -t 'plant/#' --json | jq -r 'select(.type == \"message\") | .payload'
+
+  # nothing is missed between two runs
+  smqtt sub -i keys/anna -t 'plant/#' --session /var/lib/anna/session
 
   # every message into a file of its own
   smqtt sub -i keys/anna -t 'plant/+/plan' --out-dir plans
@@ -109,6 +112,15 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 
+    /// Keep the session: what is published while this program is away is delivered when it runs again
+    /// with the same directory, in which it remembers what it has read. Made if it is not there
+    #[arg(short = 'c', long, value_name = "DIR", conflicts_with = "raw")]
+    session: Option<PathBuf>,
+
+    /// With --session: seconds for which the broker is to keep it
+    #[arg(short = 'x', long, value_name = "SECONDS", default_value_t = 604_800, requires = "session")]
+    session_expiry_interval: u32,
+
     /// No notices and no summary on stderr
     #[arg(long)]
     quiet: bool,
@@ -122,6 +134,9 @@ pub(crate) struct Options {
     connection: Connection,
 }
 
+/// Events after which a kept session is settled where they come without a pause.
+const SETTLE: u32 = 1_000;
+
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -134,8 +149,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 enum End {
     /// As many messages as were asked for.
     Enough,
-    /// A signal, or nobody reads the output.
+    /// A signal.
     Asked,
+    /// Nobody reads the output.
+    Gone,
     /// The time is over.
     Time,
 }
@@ -144,7 +161,11 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     for filter in &options.topics {
         smqtt_client::subscribable(filter)?;
     }
-    let (identity, connect) = options.connection.options()?;
+    let (identity, mut connect) = options.connection.options()?;
+    if let Some(directory) = &options.session {
+        let expiry = Duration::from_secs(options.session_expiry_interval.into());
+        connect = connect.keep_session(KeptSession::in_directory(directory).expiry(expiry));
+    }
     let output = Output::new(&options)?;
     let held = smqtt_client::attributes(&identity)?.without_epoch();
     let deadline = options.wait.map(|wait| Instant::now() + wait);
@@ -260,14 +281,37 @@ impl Run<'_> {
             end = self.deadline.reached() => return Ok(end),
         };
         self.subscribed();
+        if self.options.session.is_some() && !self.options.quiet {
+            console::say(if client.session_was_present() {
+                "the broker has kept the session"
+            } else {
+                "a new session: the broker keeps what comes from now on"
+            });
+        }
+        let end = self.open(&mut subscriber).await?;
+        if let End::Gone = end {
+            // What nobody has read is not acknowledged.
+            return Ok(End::Asked);
+        }
+        if !self.flush()? {
+            subscriber.settle()?;
+        }
+        Ok(end)
+    }
+
+    /// Opens what comes until it is time to end.
+    async fn open(&mut self, subscriber: &mut Subscriber) -> Result<End, Failure> {
+        let mut unsettled = 0;
         loop {
             // What is there is taken without looking at clocks; before a wait, the output goes out.
             let event = match subscriber.try_next() {
                 Some(event) => event,
                 None => {
                     if self.flush()? {
-                        return Ok(End::Asked);
+                        return Ok(End::Gone);
                     }
+                    subscriber.settle()?;
+                    unsettled = 0;
                     tokio::select! {
                         event = subscriber.next() => event,
                         renewed = self.renewals.next() => {
@@ -289,7 +333,7 @@ impl Run<'_> {
             match self.output.event(&event) {
                 Ok(()) => {}
                 Err(Broken::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(End::Asked);
+                    return Ok(End::Gone);
                 }
                 Err(Broken::Output(error)) => return Err(cannot_write(&error)),
                 Err(Broken::File(error)) => {
@@ -304,6 +348,14 @@ impl Run<'_> {
             }
             if let Some(end) = self.deadline.passed() {
                 return Ok(end);
+            }
+            unsettled += 1;
+            if unsettled == SETTLE && self.options.session.is_some() {
+                if self.flush()? {
+                    return Ok(End::Gone);
+                }
+                subscriber.settle()?;
+                unsettled = 0;
             }
         }
     }
@@ -327,7 +379,7 @@ impl Run<'_> {
             };
             match self.output.raw(&relayed.payload) {
                 Ok(()) => self.account.relayed(),
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Asked),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::Gone),
                 Err(error) => return Err(cannot_write(&error)),
             }
             if self.options.count == Some(self.account.read()) {

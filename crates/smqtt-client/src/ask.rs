@@ -11,7 +11,7 @@ use smqtt_pki::tls;
 use crate::Error;
 
 /// The longest answer that is read from an authority, in bytes.
-const MAX_ANSWER: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
 /// An authority that can be asked.
 pub(crate) struct Authority {

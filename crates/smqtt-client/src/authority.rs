@@ -6,7 +6,7 @@ use smqtt_pki::Identity;
 use smqtt_pki::tls;
 
 use crate::Error;
-use crate::ask::{innermost, is_loopback};
+use crate::ask::{MAX_ANSWER, innermost, is_loopback};
 
 /// Whether and when an authority answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,50 @@ pub struct Presence {
 /// [`Error::Address`] if the identity's authority is no HTTPS URL; [`Error::Unreachable`],
 /// [`Error::TimedOut`], [`Error::Untrusted`], [`Error::Tls`].
 pub async fn authority_presence(identity: &Identity, limit: Duration) -> Result<Presence, Error> {
+    let answer = get(identity, "/healthz", limit).await?;
+    let time = answer
+        .headers()
+        .get(reqwest::header::DATE)
+        .and_then(|date| date.to_str().ok())
+        .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+        .and_then(|time| u64::try_from(time.timestamp().as_second()).ok());
+    Ok(Presence { time })
+}
+
+/// The newest revocation lists of an identity's authority, PEM, as they came: for
+/// [`Revocations::read`](smqtt_pki::Revocations::read), which verifies them.
+///
+/// # Errors
+///
+/// As [`authority_presence`]; [`Error::AuthorityAnswer`] if it has none, or a list longer than 32 MiB.
+pub async fn authority_revocations(
+    identity: &Identity,
+    limit: Duration,
+) -> Result<Vec<u8>, Error> {
+    let mut answer = get(identity, "/v1/crl", limit).await?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Err(Error::AuthorityAnswer(format!("HTTP status {status}")));
+    }
+    let mut text = Vec::new();
+    let address = identity.authority();
+    while let Some(part) = answer
+        .chunk()
+        .await
+        .map_err(|error| sorted(address, limit, &error))?
+    {
+        if text.len() + part.len() > MAX_ANSWER {
+            return Err(Error::AuthorityAnswer(format!(
+                "its revocation list is longer than {MAX_ANSWER} bytes"
+            )));
+        }
+        text.extend_from_slice(&part);
+    }
+    Ok(text)
+}
+
+/// Asks for a page that needs no login.
+async fn get(identity: &Identity, path: &str, limit: Duration) -> Result<reqwest::Response, Error> {
     let address = identity.authority();
     let url = reqwest::Url::parse(address).map_err(|error| Error::Address {
         address: address.to_owned(),
@@ -30,7 +74,7 @@ pub async fn authority_presence(identity: &Identity, limit: Duration) -> Result<
     })?;
     let fingerprint = identity.trust_anchor().fingerprint();
     let tls = tls::pinned_client_config(fingerprint, &[b"http/1.1"]).map_err(Error::Identity)?;
-    let asked = format!("{}/healthz", url.as_str().trim_end_matches('/'));
+    let asked = format!("{}{path}", url.as_str().trim_end_matches('/'));
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .https_only(true)
@@ -43,18 +87,11 @@ pub async fn authority_presence(identity: &Identity, limit: Duration) -> Result<
     let client = builder
         .build()
         .map_err(|error| Error::Option(format!("no HTTPS client: {error}")))?;
-    let answer = client
+    client
         .get(asked)
         .send()
         .await
-        .map_err(|error| sorted(address, limit, &error))?;
-    let time = answer
-        .headers()
-        .get(reqwest::header::DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
-        .and_then(|time| u64::try_from(time.timestamp().as_second()).ok());
-    Ok(Presence { time })
+        .map_err(|error| sorted(address, limit, &error))
 }
 
 fn sorted(address: &str, limit: Duration, error: &reqwest::Error) -> Error {
@@ -71,7 +108,7 @@ fn sorted(address: &str, limit: Duration, error: &reqwest::Error) -> Error {
     if error.is_timeout() {
         return Error::TimedOut {
             peer,
-            doing: "asking for a sign of life",
+            doing: "waiting for its answer",
             after: limit,
         };
     }

@@ -21,6 +21,8 @@ use crate::inbox::Inbox;
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
 #[cfg(feature = "queue")]
 use crate::queue::{Courier, Gauge, Store};
+#[cfg(feature = "session")]
+use crate::session;
 use crate::states::AuthorityStates;
 use crate::topics::{announcements, subscribable};
 use crate::{Error, Listener, Loss, Options, Publisher, PublisherOptions, Subscriber, clock};
@@ -45,6 +47,13 @@ struct Shared {
     /// How full the queue is, if there is one.
     #[cfg(feature = "queue")]
     gauge: Option<Arc<Gauge>>,
+    #[cfg(feature = "session")]
+    session: Option<Arc<session::Store>>,
+    /// Whether the kept session has its subscriber.
+    #[cfg(feature = "session")]
+    subscribed: std::sync::atomic::AtomicBool,
+    /// Whether the broker had the session already.
+    resumed: bool,
     task: Mutex<Option<JoinHandle<Result<(), Loss>>>>,
     credentials: watch::Sender<Arc<Credentials>>,
     /// The newest epoch of a message that a subscriber could not open yet.
@@ -62,7 +71,9 @@ impl Client {
     /// Before any network: [`Error::DamagedIdentity`], [`Error::Option`], [`Error::Address`],
     /// [`Error::InsecureTransport`]. Then [`Error::Unreachable`], [`Error::TimedOut`],
     /// [`Error::Untrusted`], [`Error::Tls`], [`Error::Refused`], [`Error::Protocol`].
-    pub async fn connect(options: Options) -> Result<Self, Error> {
+    pub async fn connect(
+        #[cfg_attr(not(feature = "session"), allow(unused_mut))] mut options: Options,
+    ) -> Result<Self, Error> {
         options.checked_broker()?;
         let identity = Arc::clone(&options.identity);
         let keys = Keys::of(&identity)?;
@@ -83,6 +94,8 @@ impl Client {
             .as_ref()
             .map(|queue| Store::open(queue.directory(), credentials.identity.device()))
             .transpose()?;
+        #[cfg(feature = "session")]
+        let session = session_store(&mut options)?;
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
         let certificate = Certificate::default();
@@ -98,6 +111,7 @@ impl Client {
             online,
         )
         .await?;
+        let resumed = connection.was_resumed();
         #[cfg(feature = "queue")]
         let (commands, gauge) = match queue.zip(store) {
             Some((queue, store)) => {
@@ -117,6 +131,11 @@ impl Client {
             certificate,
             #[cfg(feature = "queue")]
             gauge,
+            #[cfg(feature = "session")]
+            session,
+            #[cfg(feature = "session")]
+            subscribed: std::sync::atomic::AtomicBool::new(false),
+            resumed,
             task: Mutex::new(Some(task)),
             credentials: watch::Sender::new(Arc::new(credentials)),
             ahead: Ahead::default(),
@@ -130,6 +149,12 @@ impl Client {
     #[must_use]
     pub fn protocol(&self) -> smqtt_proto::ProtocolVersion {
         self.0.protocol
+    }
+
+    /// Whether the broker had this client's session already when it connected.
+    #[must_use]
+    pub fn session_was_present(&self) -> bool {
+        self.0.resumed
     }
 
     /// The identity that this client acts under: the renewed one, where it is [kept
@@ -270,7 +295,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Topic`], [`Error::SubscriptionRefused`] with the filter and the broker's reason,
-    /// [`Error::ConnectionLost`].
+    /// [`Error::ConnectionLost`]; of a client with a [kept session](Options::keep_session), [`Error::Session`], and
+    /// [`Error::Option`] for a second subscription.
     pub async fn subscribe<F: AsRef<str>>(
         &self,
         filters: impl IntoIterator<Item = F>,
@@ -301,8 +327,16 @@ impl Client {
         let credentials = self.0.credentials.subscribe();
         let identity = self.identity();
         let opener = self.opener(config)?;
-        let inbox = self.request(frames, filters, qos).await?;
         let ahead = self.0.ahead.clone();
+        #[cfg(feature = "session")]
+        if let Some(store) = &self.0.session {
+            let inbox = self.resume(store, frames, filters, qos).await?;
+            let keeper = session::Keeper::new(Arc::clone(store));
+            return Ok(
+                Subscriber::new(inbox, opener, credentials, identity, ahead).kept_by(keeper)
+            );
+        }
+        let inbox = self.request(frames, filters, qos).await?;
         Ok(Subscriber::new(inbox, opener, credentials, identity, ahead))
     }
 
@@ -389,21 +423,82 @@ impl Client {
         qos: QoS,
     ) -> Result<Arc<Inbox>, Error> {
         let inbox = Arc::new(Inbox::new(Arc::clone(&self.0.taken)));
-        let mut unclaimed = Unclaimed(Some(Arc::clone(&inbox)));
         let (done, granted) = oneshot::channel();
-        let command = Command::Subscribe(SubscribeCommand {
+        let command = SubscribeCommand {
             announcements,
             filters,
             qos,
-            inbox: Arc::clone(&inbox),
+            inbox,
+            unwanted: Vec::new(),
             done,
-        });
+        };
+        self.ask_for(command, granted).await
+    }
+
+    async fn ask_for(
+        &self,
+        command: SubscribeCommand,
+        granted: oneshot::Receiver<Result<(), Error>>,
+    ) -> Result<Arc<Inbox>, Error> {
+        let inbox = Arc::clone(&command.inbox);
+        let mut unclaimed = Unclaimed(Some(Arc::clone(&inbox)));
         let lost = || self.0.ended.error();
+        let command = Command::Subscribe(command);
         self.0.commands.send(command).await.map_err(|_| lost())?;
         granted.await.map_err(|_| lost())??;
         unclaimed.0 = None;
         Ok(inbox)
     }
+
+    /// Makes the one subscription of a kept session, or goes on with it.
+    #[cfg(feature = "session")]
+    async fn resume(
+        &self,
+        store: &session::Store,
+        announcements: Vec<TopicFilter>,
+        filters: Vec<TopicFilter>,
+        qos: QoS,
+    ) -> Result<Arc<Inbox>, Error> {
+        use std::sync::atomic::Ordering;
+        if self.0.subscribed.swap(true, Ordering::Relaxed) {
+            return Err(Error::Option(
+                "a client with a kept session has one subscription: give it all filters".to_owned(),
+            ));
+        }
+        let wanted = || announcements.iter().chain(&filters);
+        let before = store.filters()?;
+        let is_wanted = |filter: &str| wanted().any(|wanted| wanted.as_str() == filter);
+        // What is written there and is no filter any more the broker does not have either.
+        let unwanted = before
+            .iter()
+            .filter(|filter| !is_wanted(filter))
+            .filter_map(|filter| TopicFilter::new(filter.as_str()).ok())
+            .collect();
+        store.note_filters(wanted().map(TopicFilter::as_str))?;
+        let (done, granted) = oneshot::channel();
+        let command = SubscribeCommand {
+            inbox: Arc::new(Inbox::settled_by_hand(Arc::clone(&self.0.taken))),
+            announcements,
+            filters,
+            qos,
+            unwanted,
+            done,
+        };
+        self.ask_for(command, granted).await
+    }
+}
+
+/// Opens the session of the options, and takes its client id.
+#[cfg(feature = "session")]
+fn session_store(options: &mut Options) -> Result<Option<Arc<session::Store>>, Error> {
+    let Some(session) = &options.session else {
+        return Ok(None);
+    };
+    let device = options.identity.device();
+    let store = session::Store::open(session.directory(), device, session::ended(clock::now()))?;
+    let new = || crate::connection::client_id(device);
+    options.client_id = Some(store.client_id(options.client_id.as_deref(), new)?);
+    Ok(Some(Arc::new(store)))
 }
 
 /// An inbox whose subscriber does not wait for it any more: it must not fill up and stop the reading.

@@ -55,6 +55,8 @@ pub(crate) struct SubscribeCommand {
     /// The QoS for messages. Key frames always come with QoS 1.
     pub(crate) qos: QoS,
     pub(crate) inbox: Arc<Inbox>,
+    /// What the session was subscribed to at an earlier time and is not to be any more.
+    pub(crate) unwanted: Vec<TopicFilter>,
     /// Told when every SUBACK is in.
     pub(crate) done: oneshot::Sender<Result<(), Error>>,
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::RngExt as _;
-use smqtt_pki::Identity;
+use smqtt_pki::{DeviceId, Identity};
 use smqtt_proto::client::Event;
 use smqtt_proto::packet::{ConnAck, UnsubscribeProperties};
 use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, TopicFilter, client};
@@ -58,8 +58,14 @@ pub(crate) struct Connection {
     number: u64,
     /// Subscribers were told that the connection is lost, and not that it is back.
     away: bool,
-    /// Whether the broker takes subscription identifiers.
+    /// Whether the broker takes subscription identifiers, and gives back those of this connection.
     subscription_ids: bool,
+    /// Whether the session outlives the program.
+    kept: bool,
+    /// Nothing is read: what comes is for a subscriber of the kept session that is not there yet.
+    held: bool,
+    /// Whether the broker had the session when the first connection was made.
+    resumed: bool,
     outgoing: Outgoing,
     subscriptions: Subscriptions,
     /// Until when to settle what is in flight before the end.
@@ -113,6 +119,9 @@ impl Connection {
             number: 0,
             away: false,
             subscription_ids: false,
+            kept: options.keeps_session(),
+            held: options.keeps_session(),
+            resumed: false,
             outgoing: Outgoing::default(),
             subscriptions: Subscriptions::default(),
             closing: None,
@@ -123,6 +132,11 @@ impl Connection {
             connection.begin(opened);
         }
         Ok(connection)
+    }
+
+    /// Whether the broker had the session already when the first connection was made.
+    pub(crate) fn was_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// Serves the connection, and the ones after it, until the end.
@@ -169,15 +183,20 @@ impl Connection {
             forgotten = forgotten.len(),
             "connected"
         );
-        self.subscription_ids = self.dialler.mqtt.connect.version.is_v5()
+        // Messages that wait in a kept session have identifiers that an earlier program gave.
+        self.subscription_ids = !self.kept
+            && self.dialler.mqtt.connect.version.is_v5()
             && properties
                 .subscription_identifiers_available
                 .unwrap_or(true);
         self.number += 1;
+        if self.number == 1 {
+            self.resumed = session_present;
+        }
         self.online.send_replace(true);
         // Whoever loses the connection comes back to its session.
-        self.dialler.mqtt.connect.clean_start =
-            self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5();
+        self.dialler.mqtt.connect.clean_start = !self.kept
+            && (self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5());
         self.link = Some(link);
         self.recover(session_present, forgotten);
     }
@@ -228,7 +247,7 @@ impl Connection {
                 }
             }
 
-            let read = !self.subscriptions.is_full();
+            let read = !self.held && !self.subscriptions.is_full();
             let listen = !self.handles_gone
                 && self.closing.is_none()
                 && self.outgoing.is_idle()
@@ -265,9 +284,15 @@ impl Connection {
             Command::Publish { publish, entry } => self.outgoing.publish(&publish, entry),
             Command::Announce { publish, entry } => self.outgoing.announce(&publish, entry),
             Command::Retract { topic, entry } => self.outgoing.retract(topic, entry),
-            Command::Subscribe(command) => {
+            Command::Subscribe(mut command) => {
+                let kept = command.inbox.is_kept();
+                let unwanted = std::mem::take(&mut command.unwanted);
                 let id = self.subscriptions.add(command);
                 self.subscribe(id);
+                if kept {
+                    self.held = false;
+                    self.unsubscribe(unwanted);
+                }
             }
             Command::Disconnect => self.start_closing(),
         }
@@ -301,7 +326,7 @@ impl Connection {
 
     fn handle_events(&mut self) -> Option<Loss> {
         // A subscriber that is full stops the reading of packets, too.
-        while !self.subscriptions.is_full() {
+        while !self.held && !self.subscriptions.is_full() {
             let event = self.link.as_mut()?.mqtt.poll_event()?;
             match event {
                 Event::Publish(publish) => self.handle_publish(publish),
@@ -391,7 +416,8 @@ impl Connection {
         };
         let open = !self.outgoing.is_settled();
         let limit = self.dialler.timeouts.close;
-        match tokio::time::timeout(limit, link.close(Some(0))).await {
+        let session_expiry = (!self.kept).then_some(0);
+        match tokio::time::timeout(limit, link.close(session_expiry)).await {
             // The broker may close first: everything is settled.
             Ok(_) if !open => Ok(()),
             Ok(_) => Err(Loss::new("messages were not acknowledged in time")),
@@ -511,13 +537,19 @@ pub(crate) async fn sleep_until(at: Option<Instant>) {
     }
 }
 
+/// A client id that no other program of this device has.
+pub(crate) fn client_id(device: &DeviceId) -> String {
+    let suffix: u32 = rand::rng().random();
+    format!("{device}-{suffix:08x}")
+}
+
 pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     let address = options.checked_broker()?.clone();
     let tls = crate::credentials::tls(&options.identity, &address)?;
-    let client_id = options.client_id.clone().unwrap_or_else(|| {
-        let suffix: u32 = rand::rng().random();
-        format!("{}-{suffix:08x}", options.identity.device())
-    });
+    let client_id = options
+        .client_id
+        .clone()
+        .unwrap_or_else(|| client_id(options.identity.device()));
     let text = |what: &str, text: &str| {
         MqttString::new(text).map_err(|error| Error::Option(format!("the {what}: {error}")))
     };
@@ -531,6 +563,11 @@ pub(crate) fn dialler(options: &Options) -> Result<Dialler, Error> {
     mqtt.connect.password = options.password.clone().map(smqtt_proto::Credential::new);
     if options.reconnect.is_some() {
         mqtt.connect.properties.session_expiry_interval = Some(SESSION_EXPIRY);
+    }
+    #[cfg(feature = "session")]
+    if let Some(session) = &options.session {
+        mqtt.connect.properties.session_expiry_interval = Some(session.expiry_interval());
+        mqtt.connect.clean_start = false;
     }
     mqtt.max_packet_size = options.max_packet;
     mqtt.max_in_flight = options.max_in_flight;

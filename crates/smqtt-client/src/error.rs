@@ -79,6 +79,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// What is remembered of a session can not be used.
+    #[error("the session in {directory} can not be used: {reason}")]
+    Session {
+        /// Where it is.
+        directory: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No connection could be made.
     #[error("cannot reach {peer}: {}", in_words(source))]
     Unreachable {
@@ -207,6 +215,7 @@ impl Error {
             | Self::Topic { .. }
             | Self::Policy { .. }
             | Self::Queue { .. }
+            | Self::Session { .. }
             | Self::Seal(_) => ErrorKind::Input,
             Self::Identity(_) | Self::DamagedIdentity { .. } | Self::Open(_) => ErrorKind::Identity,
             Self::Unreachable { .. } | Self::Broken { .. } => ErrorKind::Unreachable,

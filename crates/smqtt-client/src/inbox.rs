@@ -60,6 +60,8 @@ pub(crate) struct Inbox {
     ready: Notify,
     /// The connection task waits on this; one for all inboxes of a connection.
     taken: Arc<Notify>,
+    /// Receipts are not owed when a message is taken, but when the subscriber says so.
+    settled_by_hand: bool,
 }
 
 impl Inbox {
@@ -68,14 +70,38 @@ impl Inbox {
             state: Mutex::default(),
             ready: Notify::new(),
             taken,
+            settled_by_hand: false,
         }
+    }
+
+    /// One whose messages stay the broker's until they are [settled](Self::settle), whoever goes.
+    #[cfg(feature = "session")]
+    pub(crate) fn settled_by_hand(taken: Arc<Notify>) -> Self {
+        Self {
+            settled_by_hand: true,
+            ..Self::new(taken)
+        }
+    }
+
+    /// These messages are dealt with.
+    #[cfg(feature = "session")]
+    pub(crate) fn settle(&self, receipts: Vec<Receipt>) {
+        self.state.lock().taken.extend(receipts);
+        self.taken.notify_one();
+    }
+
+    /// Whether a subscriber that goes leaves its subscription to the next one.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.settled_by_hand
     }
 
     /// Appends. A message that comes with a receipt is never dropped; nor is news of the connection.
     pub(crate) fn push(&self, inbound: Inbound) {
         let mut state = self.state.lock();
         if state.abandoned {
-            if let Inbound::Publish(_, Some(receipt)) = inbound {
+            if let Inbound::Publish(_, Some(receipt)) = inbound
+                && !self.settled_by_hand
+            {
                 state.taken.push(receipt);
                 drop(state);
                 self.taken.notify_one();
@@ -118,7 +144,9 @@ impl Inbox {
         std::mem::swap(&mut state.queue, into);
         state.bytes = 0;
         let before = state.taken.len();
-        state.taken.extend(into.iter().filter_map(receipt));
+        if !self.settled_by_hand {
+            state.taken.extend(into.iter().filter_map(receipt));
+        }
         if state.taken.len() > before || !into.is_empty() {
             self.taken.notify_one();
         }
@@ -142,7 +170,9 @@ impl Inbox {
         state.abandoned = true;
         state.bytes = 0;
         let queue = std::mem::take(&mut state.queue);
-        state.taken.extend(queue.iter().filter_map(receipt));
+        if !self.settled_by_hand {
+            state.taken.extend(queue.iter().filter_map(receipt));
+        }
         self.taken.notify_one();
     }
 }

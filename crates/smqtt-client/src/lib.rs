@@ -65,6 +65,8 @@ mod clock;
 mod command;
 mod connection;
 mod credentials;
+#[cfg(any(feature = "queue", feature = "session"))]
+mod disk;
 mod enrol;
 mod error;
 mod event;
@@ -85,13 +87,15 @@ mod received;
 mod renew;
 mod renewals;
 mod requests;
+#[cfg(feature = "session")]
+mod session;
 mod states;
 mod subscriber;
 mod topics;
 mod transport;
 
 pub use address::BrokerAddress;
-pub use authority::{Presence, authority_presence};
+pub use authority::{Presence, authority_presence, authority_revocations};
 pub use backoff::Backoff;
 pub use client::Client;
 pub use clock::seconds_now;
@@ -112,6 +116,8 @@ pub use received::Received;
 pub use renew::{Renewed, renew};
 pub use renewals::{Renewal, Renewals};
 pub use requests::Requester;
+#[cfg(feature = "session")]
+pub use session::KeptSession;
 pub use states::AuthorityStates;
 pub use subscriber::{Listener, Relayed, Subscriber};
 pub use topics::{publishable, subscribable};

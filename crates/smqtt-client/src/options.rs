@@ -61,6 +61,8 @@ pub struct Options {
     pub(crate) max_packet: u32,
     #[cfg(feature = "queue")]
     pub(crate) queue: Option<crate::Queue>,
+    #[cfg(feature = "session")]
+    pub(crate) session: Option<crate::KeptSession>,
 }
 
 /// The most QoS 1 and 2 messages in flight when nothing else is said.
@@ -97,6 +99,8 @@ impl Options {
             max_packet: DEFAULT_MAX_PACKET,
             #[cfg(feature = "queue")]
             queue: None,
+            #[cfg(feature = "session")]
+            session: None,
         })
     }
 
@@ -183,6 +187,23 @@ impl Options {
     pub fn queue(mut self, queue: crate::Queue) -> Self {
         self.queue = Some(queue);
         self
+    }
+
+    /// Lets the session at the broker, and what is needed to go on with it, outlive the program. Default: no.
+    #[cfg(feature = "session")]
+    #[must_use]
+    pub fn keep_session(mut self, session: crate::KeptSession) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// Whether the session at the broker is to outlive the program.
+    pub(crate) fn keeps_session(&self) -> bool {
+        #[cfg(feature = "session")]
+        let kept = self.session.is_some();
+        #[cfg(not(feature = "session"))]
+        let kept = false;
+        kept
     }
 
     /// The broker to connect to, after the checks that need no network.

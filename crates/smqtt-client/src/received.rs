@@ -72,6 +72,12 @@ impl Deliveries {
         }
     }
 
+    /// The number of an arrival, counted from 1.
+    #[cfg(feature = "session")]
+    pub(crate) fn number(tag: u64) -> u64 {
+        tag >> COUNT
+    }
+
     /// A message was refused: what was known of it goes.
     pub(crate) fn forget(&mut self, tag: u64) {
         if !self.properties.is_empty() {

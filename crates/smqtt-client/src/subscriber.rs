@@ -8,13 +8,16 @@ use bytes::Bytes;
 use smqtt_envelope::{Counters, Opener};
 use smqtt_pki::Identity;
 use smqtt_proto::QoS;
+use smqtt_proto::packet::Publish;
 use tokio::sync::watch;
 
 use crate::ahead::Ahead;
 use crate::credentials::Credentials;
-use crate::inbox::{Inbound, Inbox};
+use crate::inbox::{Inbound, Inbox, Receipt};
 use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
 use crate::received::Deliveries;
+#[cfg(feature = "session")]
+use crate::session::Keeper;
 use crate::{Error, Event, Loss, Properties, Received, clock};
 
 /// Receives what a subscription brings, verified and opened.
@@ -31,6 +34,9 @@ pub struct Subscriber {
     identity: Arc<Identity>,
     /// Whom to tell that messages wait for a renewal.
     ahead: Ahead,
+    /// What is remembered of a kept session.
+    #[cfg(feature = "session")]
+    keeper: Option<Keeper>,
 }
 
 impl Subscriber {
@@ -48,6 +54,74 @@ impl Subscriber {
             credentials,
             identity,
             ahead,
+            #[cfg(feature = "session")]
+            keeper: None,
+        }
+    }
+
+    /// It remembers what it opens beyond its own life.
+    #[cfg(feature = "session")]
+    pub(crate) fn kept_by(self, keeper: Keeper) -> Self {
+        Self {
+            keeper: Some(keeper),
+            ..self
+        }
+    }
+
+    /// Everything that was handed out is dealt with: of a [kept session](crate::Options::keep_session), what was opened is
+    /// remembered on the disk, and then acknowledged to the broker. Of any other, nothing is to be done.
+    ///
+    /// It writes to the disk and waits for that. Call it as often as messages may come twice after a crash; a broker sends no more
+    /// than its window of unacknowledged messages, 20 of a stock Mosquitto, before it is called.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Session`]: nothing is acknowledged.
+    #[cfg(feature = "session")]
+    pub fn settle(&mut self) -> Result<(), Error> {
+        if let Some(keeper) = &mut self.keeper {
+            let receipts = keeper.settle(&self.opener)?;
+            if !receipts.is_empty() {
+                self.inbox.inbox.settle(receipts);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a publish to the opener.
+    fn open(
+        &mut self,
+        publish: &Publish,
+        #[cfg_attr(not(feature = "session"), allow(unused))] receipt: Option<Receipt>,
+    ) -> Result<(), Error> {
+        let arrival = self.deliveries.arrive(publish);
+        let topic = publish.topic.as_str();
+        #[cfg(feature = "session")]
+        if let Some(keeper) = &mut self.keeper {
+            let payload = (topic, &publish.payload);
+            return keeper.open(&mut self.opener, payload, arrival, receipt, clock::now());
+        }
+        self.opener
+            .handle_arrival(topic, &publish.payload, arrival, clock::now());
+        Ok(())
+    }
+
+    /// A message comes to its end, opened or not.
+    fn note(&mut self, event: &smqtt_envelope::Event) {
+        match event {
+            smqtt_envelope::Event::Refused { tag, .. } => self.deliveries.forget(*tag),
+            smqtt_envelope::Event::EpochAhead { epoch, .. } => self.ahead.tell(*epoch),
+            _ => {}
+        }
+        #[cfg(feature = "session")]
+        if let Some(keeper) = &mut self.keeper {
+            match event {
+                smqtt_envelope::Event::Opened(message) => {
+                    keeper.opened(message.tag, message.kid, &message.topic);
+                }
+                smqtt_envelope::Event::Refused { tag, .. } => keeper.done(*tag),
+                _ => {}
+            }
         }
     }
 
@@ -72,30 +146,20 @@ impl Subscriber {
         self.follow();
         loop {
             if let Some(event) = self.opener.poll_event() {
+                self.note(&event);
                 return Some(match event {
                     smqtt_envelope::Event::Opened(message) => {
                         Event::Message(self.deliveries.received(message))
                     }
-                    event => {
-                        match &event {
-                            smqtt_envelope::Event::Refused { tag, .. } => {
-                                self.deliveries.forget(*tag);
-                            }
-                            smqtt_envelope::Event::EpochAhead { epoch, .. } => {
-                                self.ahead.tell(*epoch);
-                            }
-                            _ => {}
-                        }
-                        Event::Envelope(event)
-                    }
+                    event => Event::Envelope(event),
                 });
             }
             match self.inbox.take()? {
-                Inbound::Publish(publish, _) => {
-                    let arrival = self.deliveries.arrive(&publish);
-                    let topic = publish.topic.as_str();
-                    self.opener
-                        .handle_arrival(topic, &publish.payload, arrival, clock::now());
+                Inbound::Publish(publish, receipt) => {
+                    // Without what is remembered, a message could be opened twice.
+                    if let Err(error) = self.open(&publish, receipt) {
+                        return Some(Event::Ended(Loss::of(&error)));
+                    }
                 }
                 Inbound::Lost(loss) => return Some(Event::Disconnected(loss)),
                 Inbound::Restored => return Some(Event::Reconnected),

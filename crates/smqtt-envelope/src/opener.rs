@@ -10,6 +10,7 @@ use smqtt_pki::{DeviceId, Serial, TrustAnchor, UnixTime};
 
 use crate::attempt::Attempt;
 use crate::keyring::{Keyring, State, TopicState};
+use crate::memory::Recalled;
 use crate::rejected::Rejected;
 use crate::waiting::{Waiting, WaitingRoom};
 use crate::window::{Verdict, Window};
@@ -32,7 +33,8 @@ const MAX_KEYS: usize = 4;
 ///   reader costs no decapsulation. (What the clock decided is decided again after five minutes.)
 /// - Memory stays within the bounds of [`OpenerConfig`], whatever arrives.
 ///
-/// Both hold for the life of one opener: one that has just been made remembers nothing. The clock that is passed in may differ from
+/// They hold for the life of one opener: one that has just been made remembers nothing but what it is made to
+/// [recall](Self::recall). The clock that is passed in may differ from
 /// the publishers' by [`clock_skew`](OpenerConfig::clock_skew); it should not go back by more.
 pub struct Opener {
     pub(crate) anchor: TrustAnchor,
@@ -46,6 +48,7 @@ pub struct Opener {
     pub(crate) counters: Counters,
     pub(crate) events: VecDeque<Event>,
     pub(crate) waiting: WaitingRoom,
+    pub(crate) recalled: Recalled,
     /// The minute in which ended keys were last removed.
     swept: u64,
 }
@@ -72,6 +75,7 @@ impl Opener {
             counters: Counters::default(),
             events: VecDeque::new(),
             waiting: WaitingRoom::new(config.waiting_messages, config.waiting_bytes),
+            recalled: Recalled::default(),
             swept: 0,
             config,
         };
@@ -348,11 +352,16 @@ impl Opener {
                 verdict,
             } => (topic, payload, verdict),
             Attempt::First { key, payload } => {
-                let mut window = Window::new(entry.announced_live(topic));
+                let recalled = self.recalled.take(&kid, topic);
+                let mut window =
+                    recalled.unwrap_or_else(|| Window::new(entry.announced_live(topic)));
                 let verdict = window.note(sequence);
                 let topic: Arc<str> = topic.into();
                 let state = TopicState { key, window };
                 if !self.ring.insert_topic(&kid, Arc::clone(&topic), state) {
+                    if let Some(window) = recalled {
+                        self.recalled.insert(kid, &topic, window);
+                    }
                     let reason = Refusal::TooManyKeys;
                     return self.refuse(topic, Some(kid), Some(publisher), arrival, reason);
                 }

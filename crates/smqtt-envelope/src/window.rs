@@ -5,7 +5,7 @@ use smqtt_format::Sequence;
 /// The highest sequence number that was opened, and which of the 128 numbers up to it were.
 ///
 /// The window only moves forward. It is asked after a message has been authenticated, so nobody but the publisher moves it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Highest number opened; 0 before the first.
     highest: u32,
@@ -37,6 +37,31 @@ impl Window {
             opened: 0,
             from_start,
         }
+    }
+
+    /// One that lets nothing through.
+    pub(crate) fn closed() -> Self {
+        Self {
+            highest: u32::MAX,
+            opened: u128::MAX,
+            from_start: false,
+        }
+    }
+
+    /// The highest number and which of those up to it were opened.
+    pub(crate) fn parts(&self) -> (u32, u128) {
+        (self.highest, self.opened)
+    }
+
+    /// The window with these parts, if there can be one: the highest number was opened, and none below 1.
+    pub(crate) fn of_parts(highest: u32, opened: u128) -> Option<Self> {
+        let beyond = opened.checked_shr(highest).unwrap_or(0);
+        (highest > 0 && opened & 1 == 1 && beyond == 0).then_some(Self {
+            highest,
+            opened,
+            // Counts before the first message only, and there was one.
+            from_start: false,
+        })
     }
 
     /// Notes that `sequence` is opened, unless it was before.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use smqtt_proto::packet::{Publish, SubscribeProperties, Subscription, SubscriptionOptions};
+use smqtt_proto::packet::{
+    Publish, RetainHandling, SubscribeProperties, Subscription, SubscriptionOptions,
+};
 use smqtt_proto::{PacketId, QoS, ReasonCode, TopicFilter};
 use tokio::sync::oneshot;
 
@@ -75,8 +77,11 @@ impl Subscriptions {
         unsettled.map(|entry| entry.id).collect()
     }
 
+    /// Whether nobody waits for anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries
+            .iter()
+            .all(|entry| entry.inbox.is_kept() && entry.inbox.is_abandoned())
     }
 
     /// The SUBSCRIBEs for a subscription: the key frames' first, so that they are on their way before
@@ -96,7 +101,14 @@ impl Subscriptions {
                 .iter()
                 .map(|filter| Subscription {
                     filter: filter.clone(),
-                    options: SubscriptionOptions::new(qos),
+                    options: SubscriptionOptions {
+                        // What is retained was delivered when the session began.
+                        retain_handling: match part {
+                            Part::Messages if entry.inbox.is_kept() => RetainHandling::SendIfNew,
+                            Part::Messages | Part::Announcements => RetainHandling::Send,
+                        },
+                        ..SubscriptionOptions::new(qos)
+                    },
                 })
                 .collect(),
         };
@@ -265,7 +277,8 @@ impl Subscriptions {
 
 impl Entry {
     fn is_over(&self) -> bool {
-        self.refused.is_some() || self.inbox.is_abandoned()
+        let gone = self.inbox.is_abandoned() && !self.inbox.is_kept();
+        self.refused.is_some() || gone
     }
 
     fn selects(&self, publish: &Publish) -> bool {

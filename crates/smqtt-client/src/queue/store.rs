@@ -10,6 +10,7 @@ use smqtt_proto::packet::Publish;
 use smqtt_proto::{Decoder, Packet, PacketId, ProtocolVersion, QoS, encode};
 
 use crate::Error;
+use crate::disk::make_private;
 
 /// Memory for blocks that were read.
 const CACHE: u64 = 2 << 20;
@@ -150,15 +151,6 @@ impl Disk {
             reason: error.to_string(),
         }
     }
-}
-
-/// Topics are nobody else's business.
-fn make_private(directory: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
 }
 
 /// A message as it lies in the queue: when it was accepted, in seconds since 1970 (8 bytes, big-endian), and an MQTT 5 PUBLISH.
