@@ -64,6 +64,8 @@ mod client;
 mod clock;
 mod command;
 mod connection;
+#[cfg(all(test, feature = "queue", feature = "session"))]
+mod corpora;
 mod credentials;
 #[cfg(any(feature = "queue", feature = "session"))]
 mod disk;

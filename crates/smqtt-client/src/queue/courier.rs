@@ -7,7 +7,8 @@ use smqtt_proto::QoS;
 use smqtt_proto::packet::Publish;
 use tokio::sync::{mpsc, watch};
 
-use super::store::{Changes, Read, read, record};
+use super::record::{Read, read, record};
+use super::store::Changes;
 use super::{Gauge, Store};
 use crate::command::Command;
 use crate::ledger::{Entry, Ledger, Outcome};

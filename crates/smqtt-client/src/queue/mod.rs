@@ -4,6 +4,7 @@
 //! go of it when the broker has acknowledged it. What is on disk is what goes over the wire: sealed payloads, topics, properties.
 
 mod courier;
+pub(crate) mod record;
 mod store;
 
 use std::path::{Path, PathBuf};

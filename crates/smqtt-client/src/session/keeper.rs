@@ -9,7 +9,8 @@ use smqtt_format::{Envelope, KeyId, announce};
 use smqtt_pki::UnixTime;
 
 use super::Store;
-use super::store::{Changes, FrameRecord};
+use super::frame::FrameRecord;
+use super::store::Changes;
 use crate::Error;
 use crate::inbox::Receipt;
 use crate::received::Deliveries;

@@ -3,6 +3,7 @@
 //! On disk are the session's client id and filters, which messages were opened (replay windows), and the key frames that were
 //! announced, as they were announced: no key, no payload. A message is acknowledged to the broker once its window is on the disk.
 
+pub(crate) mod frame;
 mod keeper;
 mod store;
 

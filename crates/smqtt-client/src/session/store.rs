@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use smqtt_envelope::WindowRecord;
 use smqtt_format::KeyId;
 use smqtt_pki::DeviceId;
 
+use super::frame::{FrameRecord, read_frame, write_frame};
 use crate::Error;
 use crate::disk::make_private;
 
@@ -29,17 +30,6 @@ pub(crate) struct Store {
     meta: Keyspace,
     windows: Keyspace,
     frames: Keyspace,
-}
-
-/// An announced key frame as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FrameRecord {
-    /// When publishers stop sealing under it, in seconds since 1970.
-    pub(crate) ends: u64,
-    /// Whether it came as it was published, not from the broker's store.
-    pub(crate) live: bool,
-    pub(crate) topic: String,
-    pub(crate) frame: Bytes,
 }
 
 /// What becomes of it in one commit.
@@ -226,38 +216,6 @@ fn frame_end(record: &[u8]) -> Option<u64> {
     read_frame(Bytes::copy_from_slice(record)).map(|record| record.ends)
 }
 
-/// The key's end (8 bytes, big-endian), whether it came live (1), the topic's length (2) and the topic, the frame.
-fn write_frame(record: &FrameRecord) -> Vec<u8> {
-    let mut out = Vec::with_capacity(11 + record.topic.len() + record.frame.len());
-    out.put_u64(record.ends);
-    out.put_u8(u8::from(record.live));
-    // A topic's length fits, by MQTT.
-    out.put_u16(u16::try_from(record.topic.len()).unwrap_or(u16::MAX));
-    out.put_slice(record.topic.as_bytes());
-    out.put_slice(&record.frame);
-    out
-}
-
-fn read_frame(mut record: Bytes) -> Option<FrameRecord> {
-    let ends = record.try_get_u64().ok()?;
-    let live = match record.try_get_u8().ok()? {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
-    let length = usize::from(record.try_get_u16().ok()?);
-    if record.len() < length {
-        return None;
-    }
-    let topic = String::from_utf8(record.split_to(length).to_vec()).ok()?;
-    Some(FrameRecord {
-        ends,
-        live,
-        topic,
-        frame: record,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,19 +276,5 @@ mod tests {
             panic!("it is another's")
         };
         assert!(error.to_string().contains("session of anna"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_frame_record_is_damaged() {
-        let whole = write_frame(&frame(70));
-        assert_eq!(read_frame(whole.clone().into()), Some(frame(70)));
-        let head = whole.len() - frame(70).frame.len();
-        for length in 0..head {
-            let part = Bytes::copy_from_slice(&whole[..length]);
-            assert_eq!(read_frame(part), None, "{length}");
-        }
-        let mut flag = whole;
-        flag[8] = 2;
-        assert_eq!(read_frame(flag.into()), None);
     }
 }
