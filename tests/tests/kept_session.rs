@@ -114,7 +114,10 @@ fn a_reader_takes_one_after_the_other_and_leaves_the_rest_at_the_broker() {
     let mut publisher = Running::start(&mut publish(&site.sensor, "plant/7", POLICY, &["-l"]));
     lines(&mut publisher, &witness, 0..4);
     for number in 0..4 {
-        let reader = site.read("plant/#", &["-C", "1", "-W", "60"]).wait().success();
+        let reader = site
+            .read("plant/#", &["-C", "1", "-W", "60"])
+            .wait()
+            .success();
         assert_eq!(reader.text(), format!("message {number}.\n"));
     }
 }
@@ -220,13 +223,19 @@ fn one_that_was_away_while_the_epoch_changed_renews_and_reads() {
     drop(site.read("plant/#", &[]).interrupt().success());
     let before = ["-m", "before"];
     let _ = run(&mut publish(&site.sensor, "plant/7", POLICY, &before)).success();
-    let mut advance = site.fleet.authority.command(&["epoch", "advance", "--overlap", "0s"]);
+    let mut advance = site
+        .fleet
+        .authority
+        .command(&["epoch", "advance", "--overlap", "0s"]);
     let _ = run(&mut advance).success();
     for device in [&site.sensor, &bert] {
         let _ = run(program("smqtt").args(["renew", "-i"]).arg(device)).success();
     }
     let after = ["-m", "after"];
     let _ = run(&mut publish(&site.sensor, "plant/7", POLICY, &after)).success();
-    let reader = site.read("plant/#", &["-C", "2", "-W", "60"]).wait().success();
+    let reader = site
+        .read("plant/#", &["-C", "2", "-W", "60"])
+        .wait()
+        .success();
     assert_eq!(reader.text(), "before\nafter\n", "{}", reader.stderr);
 }

@@ -350,7 +350,7 @@ fn print(as_json: bool, measured: &Measured) {
             measured.ratio,
             measured.ratio_lowest,
             measured.ratio_highest,
-            measured.rounds,
+            console::counted(measured.rounds.into(), "round"),
             measured.messages,
             measured.overhead_mean,
             measured.overhead_highest,

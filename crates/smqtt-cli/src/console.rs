@@ -41,6 +41,12 @@ pub(crate) fn say(message: &str) {
     let _ = writeln!(anstream::stderr(), "{message}");
 }
 
+/// `1 message`, `2 messages`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// Text that is safe to print: what came from the network must not steer the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()

@@ -12,7 +12,7 @@ use smqtt_client::{
 use smqtt_pki::{Revocations, UnixTime};
 
 use crate::connection::Connection;
-use crate::console::printable;
+use crate::console::{counted, printable};
 use crate::exit::Exit;
 use crate::failure::{Failure, without_number};
 use crate::{json, policy};
@@ -353,7 +353,11 @@ fn check_list_of(report: &mut Report, identity: &Identity, path: &std::path::Pat
 /// Looks at the list that the authority has now, with which brokers should refuse what was revoked.
 async fn fetch_list(report: &mut Report, identity: &Identity, limit: Duration) {
     match authority_revocations(identity, limit).await {
-        Ok(text) => check_revocations(report, identity, &text),
+        Ok(Some(text)) => check_revocations(report, identity, &text),
+        Ok(None) => report.ok(
+            "revocation",
+            "the authority has issued no revocation list yet",
+        ),
         Err(error) => report.warning(
             "revocation",
             format!("the authority gives no revocation list: {error}"),
@@ -399,10 +403,7 @@ fn check_revocations(report: &mut Report, identity: &Identity, text: &[u8]) {
     } else {
         report.ok(
             "revocation",
-            format!(
-                "this device is not on the list, which is {} old",
-                span(age)
-            ),
+            format!("this device is not on the list, which is {} old", span(age)),
         );
     }
 }
@@ -416,11 +417,6 @@ fn span(seconds: u64) -> String {
         _ => (seconds / 86_400, "day"),
     };
     counted(count, unit)
-}
-
-fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>) {

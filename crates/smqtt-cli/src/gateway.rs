@@ -214,7 +214,12 @@ impl Options {
             (file, _) => policy::Loaded::file(file)?,
         };
         for policy in rules.policies() {
-            schema.policy(&policy.to_string())?;
+            schema.policy(&policy.to_string()).map_err(|failure| {
+                Failure::new(
+                    failure.exit(),
+                    format!("{}: {failure}", self.rules.display()),
+                )
+            })?;
         }
         Ok(())
     }

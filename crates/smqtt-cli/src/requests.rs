@@ -131,7 +131,8 @@ async fn ask(
             "is somebody answering there, and does its device satisfy the policy?".to_owned()
         } else {
             format!(
-                "{refused} messages came that this device cannot read: under which policy does the other side answer?"
+                "{} came that this device cannot read: under which policy does the other side answer?",
+                console::counted(refused, "message")
             )
         };
         return Err(Failure::new(

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use smqtt_client::{
-    Client, DeviceId, ErrorKind, Event, KeptSession, Listener, Loss, OpenerConfig, QoS, Renewal, Renewals,
-    Subscriber,
+    Client, DeviceId, ErrorKind, Event, KeptSession, Listener, Loss, OpenerConfig, QoS, Renewal,
+    Renewals, Subscriber,
 };
 use tokio::time::Instant;
 
@@ -118,7 +118,13 @@ pub(crate) struct Options {
     session: Option<PathBuf>,
 
     /// With --session: seconds for which the broker is to keep it
-    #[arg(short = 'x', long, value_name = "SECONDS", default_value_t = 604_800, requires = "session")]
+    #[arg(
+        short = 'x',
+        long,
+        value_name = "SECONDS",
+        default_value_t = 604_800,
+        requires = "session"
+    )]
     session_expiry_interval: u32,
 
     /// No notices and no summary on stderr

@@ -34,17 +34,20 @@ pub async fn authority_presence(identity: &Identity, limit: Duration) -> Result<
 }
 
 /// The newest revocation lists of an identity's authority, PEM, as they came: for
-/// [`Revocations::read`](smqtt_pki::Revocations::read), which verifies them.
+/// [`Revocations::read`](smqtt_pki::Revocations::read), which verifies them. `None` while it has issued none.
 ///
 /// # Errors
 ///
-/// As [`authority_presence`]; [`Error::AuthorityAnswer`] if it has none, or a list longer than 32 MiB.
+/// As [`authority_presence`]; [`Error::AuthorityAnswer`] for an answer that is none, or longer than 32 MiB.
 pub async fn authority_revocations(
     identity: &Identity,
     limit: Duration,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Option<Vec<u8>>, Error> {
     let mut answer = get(identity, "/v1/crl", limit).await?;
     let status = answer.status();
+    if status == reqwest::StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
     if !status.is_success() {
         return Err(Error::AuthorityAnswer(format!("HTTP status {status}")));
     }
@@ -62,7 +65,7 @@ pub async fn authority_revocations(
         }
         text.extend_from_slice(&part);
     }
-    Ok(text)
+    Ok(Some(text))
 }
 
 /// Asks for a page that needs no login.

@@ -332,9 +332,7 @@ impl Client {
         if let Some(store) = &self.0.session {
             let inbox = self.resume(store, frames, filters, qos).await?;
             let keeper = session::Keeper::new(Arc::clone(store));
-            return Ok(
-                Subscriber::new(inbox, opener, credentials, identity, ahead).kept_by(keeper)
-            );
+            return Ok(Subscriber::new(inbox, opener, credentials, identity, ahead).kept_by(keeper));
         }
         let inbox = self.request(frames, filters, qos).await?;
         Ok(Subscriber::new(inbox, opener, credentials, identity, ahead))

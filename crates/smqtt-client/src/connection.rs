@@ -195,8 +195,8 @@ impl Connection {
         }
         self.online.send_replace(true);
         // Whoever loses the connection comes back to its session.
-        self.dialler.mqtt.connect.clean_start = !self.kept
-            && (self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5());
+        self.dialler.mqtt.connect.clean_start =
+            !self.kept && (self.backoff.is_none() || !self.dialler.mqtt.connect.version.is_v5());
         self.link = Some(link);
         self.recover(session_present, forgotten);
     }

@@ -14,7 +14,9 @@ pub fn check(data: &[u8]) {
 }
 
 fn queued(data: &Bytes) {
-    let accepted = data.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let accepted = data
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
     // Before, at and long after the time at which it was accepted.
     for now in [0, accepted, accepted.saturating_add(1 << 40)] {
         let record::Read::Message(read) = record::read(data.clone(), now) else {

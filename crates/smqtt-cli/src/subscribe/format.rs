@@ -175,7 +175,9 @@ impl Layout {
 /// The number that comes next, if one does.
 fn number(rest: &mut std::str::Chars<'_>) -> Result<Option<usize>, String> {
     let text = rest.as_str();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     if digits == 0 {
         return Ok(None);
     }
@@ -336,7 +338,19 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let unknown = [
-            "%z", "50%", "\\q", "a\\", "%ß", "%5", "%-", "%.", "%10001t", "%.10001p", "%@", "%@!", "%5%",
+            "%z",
+            "50%",
+            "\\q",
+            "a\\",
+            "%ß",
+            "%5",
+            "%-",
+            "%.",
+            "%10001t",
+            "%.10001p",
+            "%@",
+            "%@!",
+            "%5%",
             "%99999999999999999999t",
         ];
         for text in unknown {
@@ -365,9 +379,16 @@ mod tests {
             ("%5.2p", "äöü", "   äö"),
             ("%2t", "plant", "plant"),
         ] {
-            assert_eq!(laid_out(format, field.as_bytes()), expected.as_bytes(), "{format}");
+            assert_eq!(
+                laid_out(format, field.as_bytes()),
+                expected.as_bytes(),
+                "{format}"
+            );
         }
-        assert_eq!(laid_out("%4.2p", &[0xff, 0xfe, 0xfd]), [b' ', b' ', 0xff, 0xfe]);
+        assert_eq!(
+            laid_out("%4.2p", &[0xff, 0xfe, 0xfd]),
+            [b' ', b' ', 0xff, 0xfe]
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::disk::make_private;
 /// Memory for blocks that were read.
 const CACHE: u64 = 2 << 20;
 /// Journals beyond this are emptied into tables.
-const JOURNALS: u64 = 16 << 20;
+const JOURNALS: u64 = 64 << 20;
 /// What is kept in memory before it is written out.
 const MEMTABLE: u64 = 2 << 20;
 const DEVICE: &[u8] = b"device";
