@@ -341,7 +341,7 @@ fn print(as_json: bool, measured: &Measured) {
     } else {
         write!(
             out,
-            "{} bytes: plaintext {:.0}/s, sealed {:.0}/s, ratio {:.3} ({:.3} to {:.3}, {} rounds of {})\n\
+            "{} bytes: plaintext {:.0}/s, sealed {:.0}/s, ratio {:.3} ({:.3} to {:.3}, {} of {})\n\
              \x20 overhead {:.1} bytes a message, at most {}\n\
              \x20 {} sealed messages: {} key frames made, {} signatures verified, {} decapsulations\n",
             measured.size,
