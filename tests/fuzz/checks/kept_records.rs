@@ -5,7 +5,7 @@ use smqtt_proto::QoS;
 
 use super::{frame, record};
 
-pub fn check(data: &[u8]) {
+pub(super) fn check(data: &[u8]) {
     let data = Bytes::copy_from_slice(data);
     queued(&data);
     if let Some(read) = frame::read_frame(data.clone()) {
