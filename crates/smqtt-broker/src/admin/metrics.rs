@@ -135,12 +135,6 @@ impl Collector for Snapshot {
             "outcome",
             labelled(reloads),
         )?;
-        single(
-            Total,
-            "worker_moves",
-            "Workers that went to a thread of their own because there was much to do, or came back",
-            shared.hosts.moves(),
-        )?;
         let by_worker = shared
             .counters
             .iter()
@@ -166,6 +160,12 @@ impl Collector for Snapshot {
             let retained = shared.retained.read();
             (retained.len() as u64, retained.bytes() as u64)
         };
+        single(
+            Total,
+            "worker_moves",
+            "Workers that went to a thread of their own because there was much to do, or came back",
+            shared.hosts.moves(),
+        )?;
         single(
             Gauge,
             "retained_messages",
