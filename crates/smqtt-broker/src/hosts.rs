@@ -47,6 +47,8 @@ pub(crate) struct Hosts {
     /// Times are nanoseconds since then.
     base: Instant,
     spread: AtomicBool,
+    /// When they last spread.
+    spread_at: AtomicU64,
     /// Workers that have not stopped.
     running: AtomicUsize,
     /// No more will start.
@@ -80,6 +82,7 @@ impl Hosts {
             threads: (0..threads).map(|_| Host::default()).collect(),
             base: Instant::now(),
             spread: AtomicBool::new(false),
+            spread_at: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             moves: AtomicU64::new(0),
@@ -189,9 +192,12 @@ impl Hosts {
         let slept = self.slept(0, now);
         let slept = slept.saturating_sub(self.moment.slept.swap(slept, Ordering::Relaxed));
         // Nobody looked for long: nobody had anything to do.
-        elapsed < 4 * moment
-            && elapsed.saturating_sub(slept) * 100 > elapsed * BUSY
-            && !self.spread.swap(true, Ordering::Relaxed)
+        let busy = elapsed < 4 * moment && elapsed.saturating_sub(slept) * 100 > elapsed * BUSY;
+        if busy {
+            self.spread_at.store(now, Ordering::Relaxed);
+            self.spread.store(true, Ordering::Relaxed);
+        }
+        busy
     }
 
     /// Tells whether the workers are to come back to the first thread. Called once a second.
@@ -204,7 +210,8 @@ impl Hosts {
         let elapsed = now.saturating_sub(began);
         let awake =
             (elapsed * self.threads.len() as u64).saturating_sub(slept.saturating_sub(before));
-        elapsed >= Duration::from_millis(500).as_nanos() as u64
+        // A second in which they spread says nothing about what came then.
+        began >= self.spread_at.load(Ordering::Relaxed)
             && awake * 100 < elapsed * IDLE
             && self.spread.swap(false, Ordering::Relaxed)
     }
@@ -270,15 +277,16 @@ mod tests {
     #[test]
     fn workers_spread_when_one_thread_is_busy_and_come_back_when_one_would_do() {
         let hosts = Hosts::new(2);
-        hosts.has_too_much(at(&hosts, 30));
-        hosts.spread.store(false, Ordering::Relaxed);
+        assert!(!hosts.has_too_much(at(&hosts, 110)), "nobody looked");
         sleep(&hosts, 0, 20);
-        assert!(!hosts.has_too_much(at(&hosts, 60)), "a third of the time");
-        assert!(!hosts.has_too_much(at(&hosts, 70)), "a moment is not over");
+        assert!(!hosts.has_too_much(at(&hosts, 140)), "a third of the time");
+        assert!(!hosts.has_too_much(at(&hosts, 150)), "a moment is not over");
         assert!(!hosts.has_too_much(at(&hosts, 1_000)), "nobody looked");
         assert!(hosts.has_too_much(at(&hosts, 1_030)), "all the time");
         assert!(!hosts.has_too_much(at(&hosts, 1_060)), "they have spread");
-        hosts.have_too_little(at(&hosts, 2_000));
+        sleep(&hosts, 0, 900);
+        sleep(&hosts, 1, 2_000);
+        assert!(!hosts.have_too_little(at(&hosts, 2_000)), "in that second");
         sleep(&hosts, 0, 900);
         sleep(&hosts, 1, 700);
         assert!(!hosts.have_too_little(at(&hosts, 3_000)), "two fifths");
