@@ -1,16 +1,10 @@
-//! Single operations to be counted in instructions, which repeat where times do not:
-//!
-//! ```text
-//! scripts/bench/instructions           # compare with what is recorded
-//! scripts/bench/instructions --record  # write down what is counted now
-//! ```
-//!
-//! Without arguments the program prints the names of its operations, one a line; with a name it runs
-//! that operation, warm, once within [`smqtt_counted`], the function whose instructions valgrind counts.
+//! Single operations to be counted in instructions, which repeat where times do not: scripts/bench/instructions.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark is no API")]
 
-use std::hint::black_box;
+#[path = "../../../scripts/bench/counted.rs"]
+mod counted;
 
+use counted::count;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use smqtt_abe::{cp, kp};
@@ -27,29 +21,7 @@ const OPERATIONS: [&str; 6] = [
     "kp-decaps-10",
 ];
 
-#[inline(never)]
-fn smqtt_counted(operation: &mut dyn FnMut()) {
-    operation();
-    black_box(());
-}
-
-/// Runs it three times: what is made once and kept (tables, hashes, lines) is there when it counts.
-fn count<T>(mut operation: impl FnMut() -> T) {
-    let mut last = None;
-    for _ in 0..2 {
-        last = Some(operation());
-    }
-    smqtt_counted(&mut || last = Some(black_box(operation())));
-    drop(last);
-}
-
-fn main() {
-    // cargo passes `--bench` to benchmarks.
-    let name = std::env::args().skip(1).find(|name| name != "--bench");
-    let Some(name) = name else {
-        println!("{}", OPERATIONS.join("\n"));
-        return;
-    };
+fn run(name: &str) {
     let mut set = AttributeSet::new();
     for i in 0..ATTRIBUTES {
         set.insert(Attribute::flag(&format!("attribute{i}")).unwrap())
@@ -64,23 +36,27 @@ fn main() {
         let (master, parameters) = cp::setup(rng);
         let key = master.issue(&parameters, &set, rng).unwrap();
         let (ciphertext, _) = parameters.encapsulate(&policy, rng).unwrap();
-        match &*name {
+        match name {
             "cp-keygen-10" => count(|| master.issue(&parameters, &set, rng).unwrap()),
             "cp-encaps-10" => count(|| parameters.encapsulate(&policy, rng).unwrap()),
             "cp-decaps-10" => {
                 count(|| key.decapsulate(&parameters, &policy, &ciphertext).unwrap());
             }
-            other => panic!("no operation {other}"),
+            other => unreachable!("{other}"),
         }
     } else {
         let (master, parameters) = kp::setup(rng);
         let key = master.issue(&parameters, &policy, rng).unwrap();
         let (ciphertext, _) = parameters.encapsulate(&set, rng).unwrap();
-        match &*name {
+        match name {
             "kp-keygen-10" => count(|| master.issue(&parameters, &policy, rng).unwrap()),
             "kp-encaps-10" => count(|| parameters.encapsulate(&set, rng).unwrap()),
             "kp-decaps-10" => count(|| key.decapsulate(&parameters, &set, &ciphertext).unwrap()),
-            other => panic!("no operation {other}"),
+            other => unreachable!("{other}"),
         }
     }
+}
+
+fn main() {
+    counted::main(&OPERATIONS, run);
 }

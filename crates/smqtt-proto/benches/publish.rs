@@ -1,4 +1,4 @@
-//! What a PUBLISH costs: decoding a batch, encoding, and fan-out to subscribers.
+//! What a PUBLISH costs: decoding a batch, and encoding. Fan-out is measured with the router, in smqtt-broker.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-fn write(c: &mut Criterion) {
-    let mut group = c.benchmark_group("write");
+fn encode_publish(c: &mut Criterion) {
+    let mut group = c.benchmark_group("encode");
     group.throughput(Throughput::Elements(BATCH));
     let now = Instant::now();
     for (name, version, qos) in [
@@ -106,31 +106,5 @@ fn write(c: &mut Criterion) {
     group.finish();
 }
 
-/// One decoded PUBLISH to 500 subscribers with an outbox each.
-fn fan_out(c: &mut Criterion) {
-    const SUBSCRIBERS: usize = 500;
-    let mut group = c.benchmark_group("fan-out");
-    group.throughput(Throughput::Elements(SUBSCRIBERS as u64));
-    let now = Instant::now();
-    let publish = publish(QoS::AtMostOnce);
-    let mut outboxes: Vec<Outbox> = (0..SUBSCRIBERS).map(|_| Outbox::default()).collect();
-    group.bench_function("500 subscribers, 64 B", |b| {
-        b.iter(|| {
-            let message = Message::new(&publish, now).expect("encodes");
-            let (delivery, framing) = (Delivery::default(), Framing::default());
-            for outbox in &mut outboxes {
-                message
-                    .write(ProtocolVersion::V5, &delivery, &framing, now, outbox)
-                    .expect("fits");
-            }
-            for outbox in &mut outboxes {
-                let written = outbox.remaining();
-                outbox.advance(black_box(written));
-            }
-        });
-    });
-    group.finish();
-}
-
-criterion_group!(benches, decode, write, fan_out);
+criterion_group!(benches, decode, encode_publish);
 criterion_main!(benches);
