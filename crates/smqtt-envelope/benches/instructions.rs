@@ -8,7 +8,7 @@ mod world;
 
 use counted::count;
 use smqtt_envelope::Event;
-use world::{NOW, World, at};
+use world::{NOW, Reader, World, at};
 
 const TOPIC: &str = "plant/7/temperature";
 const MESSAGES: usize = 100;

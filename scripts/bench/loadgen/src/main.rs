@@ -223,6 +223,7 @@ fn messages(engine: &mut Engine, load: &Messages, pid: u32) -> Report {
     drain(engine);
     let millions = (messages / 1e6).max(1e-9);
     vec![
+        ("seconds", seconds),
         ("messages_s", messages / seconds),
         ("cpu_s_m", cpu / millions),
         ("generator_cpu_s_m", own / millions),
