@@ -37,6 +37,8 @@ fn run(name: &str) {
         return;
     }
     opener.announce(&first.announce.expect("the first message"));
+    opener.handle_publish(TOPIC, &first.message, false, at(NOW));
+    assert!(matches!(opener.poll_event(), Some(Event::Opened(_))));
     // A reader takes each message once: a batch for each time that it is run.
     let mut sealed = (0..3 * MESSAGES)
         .map(|_| world.seal(&mut sealer, TOPIC, &payload).message)
