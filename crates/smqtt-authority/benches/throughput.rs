@@ -1,8 +1,8 @@
 //! How many enrolments and renewals a second of processor time carries, with 10 attributes for each device, and whether memory
-//! grows: the real program, real TLS, a connection for each request as devices make it.
+//! grows: the real program, real TLS, connections as devices make them.
 //!
 //! The machine may be busy with other things, and the devices run on it too: what counts is operations per second of the
-//! authority's own processor time. `SMQTT_BENCH_DEVICES` (2000) and `SMQTT_BENCH_CLIENTS` (8) at a time;
+//! authority's own processor time. `SMQTT_BENCH_DEVICES` (2000) and `SMQTT_BENCH_CLIENTS` (48) at a time;
 //! `SMQTT_BENCH_DATABASE=postgres` puts PostgreSQL below the register.
 #![allow(clippy::unwrap_used)] // a panic ends the measurement
 
@@ -10,14 +10,16 @@
 mod site;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use rustls::ClientConfig;
-use serde_json::json;
-use site::{Service, Site, csr, key, postgres};
-use smqtt_pki::{CertificateDer, TrustAnchor, tls};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use site::{Reply, Service, Site, connect, csr, key, postgres};
+use smqtt_pki::{CertificateDer, IdentityKey, TrustAnchor, tls};
 
 fn number(name: &str, default: usize) -> usize {
     let text = std::env::var(name).ok();
@@ -83,20 +85,48 @@ fn measure(
 /// What a device presents in its next request.
 type Chain = Vec<CertificateDer<'static>>;
 
-fn config(anchor: &TrustAnchor, chain: Chain, seed: u64) -> ClientConfig {
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// A connection with this certificate chain and its key.
+fn present(service: &Service, anchor: &TrustAnchor, chain: &Chain, key: &IdentityKey) -> Stream {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(anchor.root().clone()).unwrap();
-    ClientConfig::builder_with_provider(tls::provider())
+    let config = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key(seed).to_der().unwrap())
-        .unwrap()
+        .with_client_auth_cert(chain.clone(), key.to_der().unwrap())
+        .unwrap();
+    connect(service.address, config, "127.0.0.1")
+}
+
+/// Asks over a connection that stays open.
+fn ask(stream: &mut Stream, path: &str, body: &Value) -> Reply {
+    let body = body.to_string();
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: authority\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 8192]);
+    loop {
+        let got = stream.read(&mut chunk).unwrap();
+        assert_ne!(got, 0, "the answer ended early");
+        bytes.extend_from_slice(&chunk[..got]);
+        let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let reply = Reply::read(&mut bytes.as_slice());
+        let length = reply.header("content-length").unwrap_or("0");
+        if bytes.len() == head + 4 + length.parse::<usize>().unwrap() {
+            return reply;
+        }
+    }
 }
 
 fn main() {
     let count = number("SMQTT_BENCH_DEVICES", 2000);
-    let clients = number("SMQTT_BENCH_CLIENTS", 8);
+    let clients = number("SMQTT_BENCH_CLIENTS", 48);
     let on_postgres = std::env::var("SMQTT_BENCH_DATABASE").as_deref() == Ok("postgres");
     let site = Site {
         dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
@@ -122,41 +152,40 @@ fn main() {
         .map(|line| line.split(',').nth(1).unwrap().to_owned())
         .collect();
     assert_eq!(tokens.len(), count);
-    let requests: Vec<_> = (0..count)
-        .map(|device| csr(&format!("d-{device}"), device as u64))
-        .collect();
 
     let service = site.serve_with(&["--requests-per-second", "0"]);
     let root = fs::read(site.path().join("ca.crt")).unwrap();
     let anchor = TrustAnchor::from_pem(&root).unwrap();
+    let csr = |device: usize, seed: u64| csr(&format!("d-{device}"), seed);
     let chains: Vec<Mutex<Chain>> = (0..count).map(|_| Mutex::default()).collect();
     measure("enrolments", &service, count, clients, |device| {
         let given = service
-            .try_enrol(&tokens[device], &requests[device])
+            .try_enrol(&tokens[device], &csr(device, device as u64))
             .unwrap()
             .granted();
         *chains[device].lock().unwrap() = given.certificates().unwrap().0;
     });
-    site.ok(&["epoch", "advance", "--overlap", "0s"]);
-    measure(
-        "renewals, begun and confirmed",
-        &service,
-        count,
-        clients,
-        |device| {
-            let seed = device as u64;
-            let chain = chains[device].lock().unwrap().clone();
-            let body = json!({ "csr": requests[device] }).to_string();
-            let mine = config(&anchor, chain, seed);
-            let given = service
-                .try_post(mine, "/v1/renew", &body)
-                .unwrap()
-                .granted();
-            let chain = given.certificates().unwrap().0;
-            let body = json!({ "epoch": given.epoch }).to_string();
-            let mine = config(&anchor, chain, seed);
-            let reply = service.try_post(mine, "/v1/renew/confirm", &body).unwrap();
+    // As `smqtt renew` does: the confirmation goes over the same connection where the certificate is the same. Who has a new
+    // key gets a new certificate, and makes a second connection with it.
+    let renew = |what: &str, new_key: u64| {
+        site.ok(&["epoch", "advance", "--overlap", "0s"]);
+        measure(what, &service, count, clients, |device| {
+            let (before, after) = (key(device as u64), key(device as u64 + new_key));
+            let id = format!("d-{device}").parse().unwrap();
+            let chain = chains[device].lock().unwrap();
+            let mut stream = present(&service, &anchor, &chain, &before);
+            let body = json!({ "csr": after.csr_pem(&id).unwrap() });
+            let given = ask(&mut stream, "/v1/renew", &body).granted();
+            let next = given.certificates().unwrap().0;
+            assert_eq!(next == *chain, new_key == 0);
+            if next != *chain {
+                stream = present(&service, &anchor, &next, &after);
+            }
+            let body = json!({ "epoch": given.epoch });
+            let reply = ask(&mut stream, "/v1/renew/confirm", &body);
             assert_eq!(reply.status, 204);
-        },
-    );
+        });
+    };
+    renew("renewals of the attribute key", 0);
+    renew("renewals of certificate and attribute key", 1 << 32);
 }

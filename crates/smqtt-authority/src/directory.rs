@@ -1,7 +1,7 @@
 //! The authority on disk.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use smqtt_abe::{Suite, cp};
@@ -64,6 +64,9 @@ impl Default for InitOptions {
         }
     }
 }
+
+/// When a file was written, and its length.
+pub(crate) type FileState = (SystemTime, u64);
 
 /// `authority.toml`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -267,6 +270,12 @@ impl Directory {
             Err(smqtt_pki::Error::Missing { .. }) if self.intermediates.is_empty() => Ok(None),
             Err(other) => Err(other.into()),
         }
+    }
+
+    /// What tells a list that has been replaced; `None` if there is none.
+    pub(crate) fn root_list_changed(&self) -> Option<FileState> {
+        let file = std::fs::metadata(self.path.join(ROOT_LIST)).ok()?;
+        Some((file.modified().ok()?, file.len()))
     }
 
     /// Whether another key issues by now than when this was opened.

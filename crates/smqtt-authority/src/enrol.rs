@@ -1,6 +1,7 @@
 //! Enrolment: a token and a certificate request for a certificate and an attribute key.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_abe::Suite;
@@ -14,7 +15,9 @@ use zeroize::Zeroizing;
 use crate::clock::system_rng;
 use crate::issuer::Keys;
 use crate::register::audit::{self, Act, Actor};
-use crate::register::{self, DeviceCertificate, Particulars, Standing, TokenRecord};
+use crate::register::{
+    self, Changes, DeviceCertificate, Particulars, Standing, Terms, TokenRecord,
+};
 use crate::{Error, Issuer};
 
 /// How long a device's certificate is valid, if nothing else is said: 90 days.
@@ -90,21 +93,17 @@ impl Issuer {
             let device = entitled.device.clone();
             let issuer = self.clone();
             let csr = request.csr.clone();
-            let made = tokio::task::spawn_blocking(move || {
+            let made = aside(few(&entitled.attributes), move || {
                 make(&issuer, &csr, &entitled, now).map(|made| (entitled, made))
             });
-            let (entitled, made) = match made.await.map_err(|_| Error::Task)? {
+            let (entitled, made) = match made.await? {
                 Ok(both) => both,
                 Err(refusal) => {
                     return Err(self.note("enrol", refusal, Some(device), &actor, now).await);
                 }
             };
             match self.record(&entitled, &made, &actor, now).await? {
-                Recorded::Done {
-                    broker,
-                    sealing,
-                    schema,
-                } => {
+                Recorded::Done(terms) => {
                     return Ok(EnrolResponse {
                         device: entitled.device,
                         certificate_chain: made.certificate.chain_pem(),
@@ -115,9 +114,9 @@ impl Issuer {
                         attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
                         epoch: entitled.epoch.get(),
                         attributes: entitled.attributes,
-                        broker,
-                        sealing,
-                        schema,
+                        broker: terms.broker.clone(),
+                        sealing: sealing(&terms),
+                        schema: terms.schema.clone(),
                     });
                 }
                 Recorded::Stale => {}
@@ -140,7 +139,7 @@ impl Issuer {
         let token: EnrolmentToken = request.token.reveal().parse().map_err(|_| invalid())?;
         let digest = token.digest();
         let register = self.authority.register();
-        let found = register::find_token(register.reader(), &digest)
+        let found = register::find_token(register.reader(), &digest, now)
             .await
             .map_err(|e| (None, e.into()))?;
         let Some(TokenRecord {
@@ -150,6 +149,7 @@ impl Issuer {
             used,
             suspended,
             epoch,
+            certificates: before,
         }) = found
         else {
             return Err(invalid());
@@ -163,9 +163,6 @@ impl Issuer {
             let refusal = Refusal::new(ProblemCode::TokenExpired, format!("{ASK} {device}`)"));
             return Err((Some(device), refusal));
         }
-        let before = register::certificates_of_token(register.reader(), &digest, now)
-            .await
-            .map_err(|e| (None, e.into()))?;
         if used && before.is_empty() {
             let refusal = crate::enrol::used(&device);
             return Err((Some(device), refusal));
@@ -196,24 +193,29 @@ impl Issuer {
             ..
         } = entitled;
         let register = self.authority.register();
-        let mut transaction = register.write().await?;
-        let found = register::find_token(&mut *transaction, digest).await?;
-        let same = found.is_some_and(|found| {
+        let mut transaction = register.join().await?;
+        let found = register::token_standing(&mut transaction, digest, now).await?;
+        let same = found.filter(|found| {
             found.epoch == *epoch && found.attributes == *attributes && !found.suspended
         });
-        if !same {
+        let Some(token) = same else {
+            transaction.leave();
             return Ok(Recorded::Stale);
-        }
+        };
+        let mut changes = Changes::default();
         if made.again {
             let serial = made.certificate.serial;
             let standing = register::standing(&mut *transaction, device, serial).await?;
             if !matches!(standing, Standing::Good { .. }) {
+                transaction.leave();
                 return Ok(Recorded::Stale);
             }
         } else {
-            if !register::consume_token(&mut transaction, digest, device, now).await? {
+            if !token.usable {
+                transaction.leave();
                 return Ok(Recorded::Stale);
             }
+            register::consume_token(&mut changes, digest, now);
             let particulars = Particulars {
                 key_digest: &made.key_digest,
                 token: Some(digest),
@@ -221,25 +223,15 @@ impl Issuer {
             };
             let certificate = &made.certificate;
             register::insert_device_certificate(
-                &mut transaction,
+                &mut changes,
                 device,
                 certificate,
                 &particulars,
                 now,
-            )
-            .await?;
+            );
         }
         let serial = made.certificate.serial.to_string();
-        register::record_key(
-            &mut transaction,
-            device,
-            &serial,
-            attributes,
-            *epoch,
-            true,
-            now,
-        )
-        .await?;
+        register::record_key(&mut changes, device, &serial, attributes, *epoch, true, now);
         let again = if made.again { "again " } else { "" };
         let detail = format!("{again}serial {serial} epoch {epoch} attributes {attributes}");
         let act = Act {
@@ -247,15 +239,10 @@ impl Issuer {
             subject: device.as_str(),
             detail: &detail,
         };
-        audit::append(&mut transaction, actor, &act, "ok", now).await?;
-        let (broker, sealing) = register::told(&mut *transaction, now).await?;
-        let schema = register::schema_text(&mut *transaction).await?;
+        audit::append_with(&mut transaction, changes, actor, &act, "ok", now).await?;
+        let terms = register::terms(&mut transaction, now).await?;
         transaction.commit().await?;
-        Ok(Recorded::Done {
-            broker,
-            schema: schema.map(|(_, text)| text),
-            sealing: sealing.into_iter().map(SealingEpoch::from).collect(),
-        })
+        Ok(Recorded::Done(terms))
     }
 
     /// Records a refusal in the audit log. A failure of that is logged and does not change the answer.
@@ -274,19 +261,24 @@ impl Issuer {
             0 => String::new(),
             n => format!("{n} refusals before this one were not recorded: too many"),
         };
-        let written: Result<(), Error> = async {
-            let mut transaction = self.authority.register().write().await?;
-            let subject = device.as_ref().map_or("", DeviceId::as_str);
-            let act = Act {
-                action,
-                subject,
-                detail: &detail,
-            };
-            audit::append(&mut transaction, actor, &act, refusal.code().as_str(), now).await?;
-            transaction.commit().await?;
-            Ok(())
-        }
-        .await;
+        // On a task of its own: what it is part of concerns others, whether the peer waits for its answer or not.
+        let written = tokio::spawn({
+            let register = self.authority.register().clone();
+            let (actor, code) = (actor.clone(), refusal.code());
+            async move {
+                let mut transaction = register.join().await?;
+                let subject = device.as_ref().map_or("", DeviceId::as_str);
+                let act = Act {
+                    action,
+                    subject,
+                    detail: &detail,
+                };
+                audit::append(&mut transaction, &actor, &act, code.as_str(), now).await?;
+                transaction.commit().await?;
+                Ok::<(), Error>(())
+            }
+        });
+        let written: Result<(), Error> = written.await.unwrap_or(Err(Error::Task));
         if let Err(error) = written {
             tracing::error!(%error, "a refusal could not be recorded");
         }
@@ -295,13 +287,15 @@ impl Issuer {
 }
 
 enum Recorded {
-    Done {
-        broker: Option<String>,
-        sealing: Vec<SealingEpoch>,
-        schema: Option<String>,
-    },
+    Done(Arc<Terms>),
     /// The token was used, or the epoch or the attributes changed, since they were read.
     Stale,
+}
+
+/// From when publishers seal for which epoch, as devices are told.
+pub(crate) fn sealing(terms: &Terms) -> Vec<SealingEpoch> {
+    let sealing = terms.sealing.iter().cloned();
+    sealing.map(SealingEpoch::from).collect()
 }
 
 /// What a device gets.
@@ -314,8 +308,26 @@ struct Made {
     attribute_key: Zeroizing<Vec<u8>>,
 }
 
-/// Verifies the certificate request and computes certificate and attribute key. Milliseconds of work: not for an async
-/// worker, and not inside of a transaction.
+/// Does what takes time with the number of attributes: here if it takes about as long as a TLS handshake, else where other
+/// tasks do not wait for it.
+pub(crate) async fn aside<T: Send + 'static>(
+    few: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    match few {
+        true => Ok(work()),
+        false => tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|_| Error::Task),
+    }
+}
+
+/// Whether a device has so few attributes that its key takes less than a millisecond.
+pub(crate) fn few(attributes: &str) -> bool {
+    attributes.split(',').count() <= 16
+}
+
+/// Verifies the certificate request and computes certificate and attribute key: not inside of a transaction.
 fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Result<Made, Refusal> {
     let request = CertificateRequest::from_pem(csr).map_err(refused)?;
     request.check_name(&entitled.device).map_err(refused)?;
@@ -397,10 +409,19 @@ impl Issuer {
         self.keys.ca.device_chain(der, known)
     }
 
-    /// The root's own revocation list, for devices to keep.
+    /// The root's own revocation list, for devices to keep. Another process may replace its file at any time.
     pub(crate) fn root_list_pem(&self) -> Result<Option<String>, Error> {
-        let list = self.authority.directory().root_list()?;
-        Ok(list.map(|list| list.to_pem()))
+        let directory = self.authority.directory();
+        let mut held = self.root_list.lock().map_err(|_| Error::Task)?;
+        let file = directory.root_list_changed();
+        if let (Some(file), Some((known, text))) = (file, &*held)
+            && file == *known
+        {
+            return Ok(Some(text.clone()));
+        }
+        let text = directory.root_list()?.map(|list| list.to_pem());
+        *held = file.zip(text.clone());
+        Ok(text)
     }
 
     /// A device's attributes, and those of them that its certificate shows.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use smqtt_abe::cp;
 use smqtt_pki::files::{self, StagedDirectory};
 use smqtt_pki::{
-    AuthorityIdentity, CertificateAuthority, Fingerprint, IdentityKey, IssuedCertificate,
-    RevocationList, ServerName, UnixTime, Validity,
+    AuthorityIdentity, CertificateAuthority, Fingerprint, IdentityKey, Intermediate,
+    IssuedCertificate, RevocationList, ServerName, UnixTime, Validity,
 };
 
 use crate::clock::system_rng;
+use crate::directory::FileState;
 use crate::enrol::DEVICE_LIFETIME;
 use crate::limiter::AuditBudget;
 use crate::register::audit::{self, Act, Actor};
@@ -30,6 +31,8 @@ pub struct Issuer {
     pub(crate) device_lifetime: Duration,
     /// What the authority itself connects to brokers and signs its state with, once it was needed.
     pub(crate) own: Arc<Mutex<Option<Arc<AuthorityIdentity>>>>,
+    /// The root's own list, PEM, and of when its file was.
+    pub(crate) root_list: Arc<Mutex<Option<(FileState, String)>>>,
 }
 
 pub(crate) struct Keys {
@@ -83,6 +86,7 @@ impl Issuer {
             certified: Arc::default(),
             device_lifetime: DEVICE_LIFETIME,
             own: Arc::default(),
+            root_list: Arc::default(),
         })
     }
 
@@ -174,6 +178,26 @@ impl Issuer {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Whether another intermediate issues by now, put in place by another instance on the same register: what this one
+    /// issues, nobody takes.
+    pub(crate) async fn is_superseded(&self) -> Result<bool, Error> {
+        let reader = self.authority.register().reader();
+        let newest = register::newest_list(reader).await?;
+        // Whoever puts an intermediate in place issues a list with it.
+        let own = match newest.and_then(|list| list.der) {
+            Some(der) => self.complete_list(der)?.is_some(),
+            None => true,
+        };
+        if own {
+            return Ok(false);
+        }
+        // One that was requested after the last that was put in place is newer: its installation was interrupted.
+        let own = self.keys.ca.intermediate();
+        let key = own.map(|own| data_encoding::HEXLOWER.encode(&own.key_digest()));
+        let installed = register::installed_since(reader, key.as_deref().unwrap_or("")).await?;
+        Ok(installed.is_some_and(|name| own.map(Intermediate::name) != Some(name.as_str())))
     }
 
     async fn issue_list(

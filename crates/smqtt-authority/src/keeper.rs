@@ -24,13 +24,19 @@ pub(crate) async fn keep(issuer: Issuer) {
     let mut failed: Option<String> = None;
     // Of the list that this process has written: other instances have files of their own.
     let mut written = 0;
+    let mut seen = 0;
     loop {
         match issuer.authority.directory().is_replaced() {
             Ok(false) => {}
             Ok(true) => return,
             Err(error) => tracing::error!(%error, "the intermediate's certificate can not be read"),
         }
-        match look(&issuer, &mut waiting, &mut written, now()).await {
+        let looked = match superseded(&issuer, &mut seen).await {
+            Ok(true) => return,
+            Ok(false) => look(&issuer, &mut waiting, &mut written, now()).await,
+            Err(error) => Err(error),
+        };
+        match looked {
             Ok(()) => failed = None,
             Err(error) => {
                 let error = error.to_string();
@@ -43,6 +49,17 @@ pub(crate) async fn keep(issuer: Issuer) {
         }
         tokio::time::sleep(PERIOD).await;
     }
+}
+
+/// Whether another instance has put another intermediate in place; asked once for each new list.
+async fn superseded(issuer: &Issuer, seen: &mut u64) -> Result<bool, Error> {
+    let newest = register::crl_number(issuer.authority.register().reader()).await?;
+    if newest == *seen {
+        return Ok(false);
+    }
+    let superseded = issuer.is_superseded().await?;
+    *seen = newest;
+    Ok(superseded)
 }
 
 async fn look(

@@ -64,6 +64,7 @@ mod revoke;
 mod root;
 mod secrets;
 mod serve;
+#[cfg_attr(not(unix), path = "socket_none.rs")]
 mod socket;
 mod who;
 

@@ -4,36 +4,33 @@
 //! then nothing is taken from it, and it may ask again: a certificate that was issued for the same key lately is given again.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_abe::Suite;
 use smqtt_pki::enrolment::{
-    EnrolResponse, ProblemCode, RenewConfirmation, RenewRequest, SealingEpoch, SecretBytes,
+    EnrolResponse, ProblemCode, RenewConfirmation, RenewRequest, SecretBytes,
 };
 use smqtt_pki::{
-    CertificateDer, CertificateRequest, DeviceId, IssuedCertificate, UnixTime, VerifiedDevice,
+    CertificateDer, CertificateRequest, DeviceId, IssuedCertificate, PresentedDevice, Serial,
+    UnixTime,
 };
 use smqtt_policy::Epoch;
 use zeroize::Zeroizing;
 
-use crate::enrol::{Refusal, device_certificate, issue_key, refused};
+use crate::enrol::{Refusal, aside, device_certificate, few, issue_key, refused, sealing};
 use crate::register::audit::{self, Act, Actor};
-use crate::register::{self, Standing};
+use crate::register::{self, Changes, DeviceCertificate, Standing, Terms};
 use crate::{Error, Issuer};
 
 /// Who presents a certificate, and what the register says of it.
 struct Presented {
     device: DeviceId,
-    verified: VerifiedDevice,
+    serial: Serial,
     attributes: String,
     epoch: Epoch,
-}
-
-/// What every device is told beside its own keys.
-struct Terms {
-    broker: Option<String>,
-    sealing: Vec<SealingEpoch>,
-    schema: Option<String>,
+    /// The certificates that the device has.
+    known: Vec<DeviceCertificate>,
 }
 
 struct Renewed {
@@ -71,13 +68,10 @@ impl Issuer {
             let device = presented.device.clone();
             let issuer = self.clone();
             let csr = request.csr.clone();
-            let known =
-                register::certificates_of_device(self.authority.register().reader(), &device, now)
-                    .await?;
-            let made = tokio::task::spawn_blocking(move || {
-                make(&issuer, &csr, &presented, &known, now).map(|made| (presented, made))
+            let made = aside(few(&presented.attributes), move || {
+                make(&issuer, &csr, &presented, now).map(|made| (presented, made))
             });
-            let (presented, made) = match made.await.map_err(|_| Error::Task)? {
+            let (presented, made) = match made.await? {
                 Ok(both) => both,
                 Err(refusal) => {
                     return Err(self.note("renew", refusal, Some(device), &actor, now).await);
@@ -94,9 +88,9 @@ impl Issuer {
                     attribute_key: SecretBytes::from(made.attribute_key.as_slice()),
                     epoch: presented.epoch.get(),
                     attributes: presented.attributes,
-                    broker: terms.broker,
-                    sealing: terms.sealing,
-                    schema: terms.schema,
+                    broker: terms.broker.clone(),
+                    sealing: sealing(&terms),
+                    schema: terms.schema.clone(),
                 });
             }
         }
@@ -125,8 +119,8 @@ impl Issuer {
             }
         };
         let device = presented.device;
-        let serial = presented.verified.serial();
-        let mut transaction = self.authority.register().write().await?;
+        let serial = presented.serial;
+        let mut transaction = self.authority.register().join().await?;
         let epoch = confirmation.epoch;
         let changed = register::confirm_key(&mut transaction, &device, serial, epoch, now).await?;
         if changed {
@@ -137,6 +131,8 @@ impl Issuer {
             };
             audit::append(&mut transaction, &actor, &act, "ok", now).await?;
             transaction.commit().await.map_err(Error::from)?;
+        } else {
+            transaction.leave();
         }
         Ok(device)
     }
@@ -147,35 +143,21 @@ impl Issuer {
         chain: &[CertificateDer<'static>],
         now: UnixTime,
     ) -> Result<Presented, (Option<DeviceId>, Refusal)> {
-        let anchor = self.authority.directory().trust_anchor();
         // The handshake has verified it, as of its last second if it has expired.
-        let last = anchor
-            .verify_device(chain, now)
-            .or_else(|error| match error {
-                smqtt_pki::Error::Expired => {
-                    let at = smqtt_pki::certificate_validity(chain.first())?.not_after();
-                    anchor.verify_device(chain, at)
-                }
-                other => Err(other),
-            });
-        let verified = last.map_err(|error| {
+        let none = || smqtt_pki::Error::MalformedCertificate("there is none".into());
+        let read = chain
+            .first()
+            .ok_or_else(none)
+            .and_then(PresentedDevice::read);
+        let presented = read.map_err(|error| {
             let refusal = Refusal::new(ProblemCode::CertificateRevoked, error.to_string());
             (None, refusal)
         })?;
-        let device = verified.id().clone();
+        let device = &presented.id;
         let failed = |error: Error| (Some(device.clone()), error.into());
         let reader = self.authority.register().reader();
-        // Only what the register knows, to the last byte: who has an intermediate's key can make no certificate that renews.
-        let recorded = register::fingerprint_of(reader, verified.serial())
-            .await
-            .map_err(failed)?;
-        if recorded.is_some_and(|recorded| recorded != verified.fingerprint().to_string()) {
-            let detail = "another certificate has this serial number".to_owned();
-            let refusal = Refusal::new(ProblemCode::CertificateRevoked, detail);
-            return Err((Some(device.clone()), refusal));
-        }
         let refuse = |code, detail: String| (Some(device.clone()), Refusal::new(code, detail));
-        let expired = verified.validity().not_after().as_secs();
+        let expired = presented.validity.not_after().as_secs();
         if expired < now.as_secs() {
             let settings = register::settings(reader).await.map_err(failed)?;
             let grace = settings.renewal_grace.as_secs();
@@ -189,16 +171,22 @@ impl Issuer {
                 ));
             }
         }
-        match register::standing(reader, &device, verified.serial())
-            .await
-            .map_err(failed)?
-        {
+        // Only what the register knows, to the last byte: who has an intermediate's key can make no certificate that renews.
+        let found =
+            register::presented(reader, device, presented.serial, presented.fingerprint, now);
+        let found = found.await.map_err(failed)?;
+        match found.standing {
             Standing::Good { attributes, epoch } => Ok(Presented {
                 epoch,
-                device,
-                verified,
+                serial: presented.serial,
+                device: presented.id,
                 attributes,
+                known: found.certificates,
             }),
+            Standing::Other => {
+                let detail = "another certificate has this serial number".to_owned();
+                Err(refuse(ProblemCode::CertificateRevoked, detail))
+            }
             Standing::Suspended => Err(refuse(
                 ProblemCode::DeviceSuspended,
                 format!("ask the authority's operator to reinstate {device}"),
@@ -217,7 +205,7 @@ impl Issuer {
         made: &Renewed,
         actor: &Actor,
         now: UnixTime,
-    ) -> Result<Option<Terms>, Error> {
+    ) -> Result<Option<Arc<Terms>>, Error> {
         let register = self.authority.register();
         let Presented {
             device,
@@ -225,44 +213,38 @@ impl Issuer {
             attributes,
             ..
         } = presented;
-        let mut transaction = register.write().await?;
-        let standing =
-            register::standing(&mut *transaction, device, presented.verified.serial()).await?;
+        let mut transaction = register.join().await?;
+        let standing = register::standing(&mut *transaction, device, presented.serial).await?;
         let Standing::Good {
             attributes: current,
             epoch: newest,
         } = standing
         else {
+            transaction.leave();
             return Ok(None);
         };
         if current != *attributes || newest != *epoch {
+            transaction.leave();
             return Ok(None);
         }
+        let mut changes = Changes::default();
         if let Some(issued) = &made.issued {
             let particulars = register::Particulars {
                 key_digest: &made.key_digest,
                 token: None,
                 shown: &made.shown,
             };
-            register::insert_device_certificate(
-                &mut transaction,
-                device,
-                issued,
-                &particulars,
-                now,
-            )
-            .await?;
+            register::insert_device_certificate(&mut changes, device, issued, &particulars, now);
         }
         register::record_key(
-            &mut transaction,
+            &mut changes,
             device,
             &made.serial,
             attributes,
             *epoch,
             false,
             now,
-        )
-        .await?;
+        );
         let what = if made.issued.is_some() {
             ""
         } else {
@@ -276,15 +258,10 @@ impl Issuer {
                 made.serial
             ),
         };
-        audit::append(&mut transaction, actor, &act, "ok", now).await?;
-        let (broker, sealing) = register::told(&mut *transaction, now).await?;
-        let schema = register::schema_text(&mut *transaction).await?;
+        audit::append_with(&mut transaction, changes, actor, &act, "ok", now).await?;
+        let terms = register::terms(&mut transaction, now).await?;
         transaction.commit().await?;
-        Ok(Some(Terms {
-            broker,
-            sealing: sealing.into_iter().map(SealingEpoch::from).collect(),
-            schema: schema.map(|(_, text)| text),
-        }))
+        Ok(Some(terms))
     }
 }
 
@@ -293,7 +270,6 @@ fn make(
     issuer: &Issuer,
     csr: &str,
     presented: &Presented,
-    known: &[register::DeviceCertificate],
     now: UnixTime,
 ) -> Result<Renewed, Refusal> {
     let request = CertificateRequest::from_pem(csr).map_err(refused)?;
@@ -303,7 +279,7 @@ fn make(
     let attribute_key = issue_key(&issuer.keys, &attributes, presented.epoch)?;
     let text = shown.join(", ");
     // The newest for this key that has most of its time before it, and shows what it should.
-    let fresh = known.iter().find(|certificate| {
+    let fresh = presented.known.iter().find(|certificate| {
         certificate.key_digest.as_deref() == Some(&key_digest[..])
             && certificate.shown.as_deref() == Some(&text)
             && still_long(certificate.not_after, issuer.device_lifetime, now)

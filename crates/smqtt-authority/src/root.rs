@@ -137,6 +137,12 @@ impl RootAnswer {
     /// [`Error::Root`].
     pub fn read(text: &str, anchor: &TrustAnchor) -> Result<Self, Error> {
         let odd = |e: smqtt_pki::Error| refused(format!("the answer can not be used: {e}"));
+        // With what there is already beside it, a request could pass for an answer that changes nothing.
+        if text.contains("BEGIN CERTIFICATE REQUEST-----") {
+            return Err(refused(
+                "the answer can not be used: it is a request, which the root has to sign first",
+            ));
+        }
         let mut certificates = certificates_from_pem(text.as_bytes()).map_err(odd)?;
         let (Some(certificate), true) = (certificates.pop(), certificates.is_empty()) else {
             return Err(refused("the answer holds more than one certificate"));

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use smqtt_pki::ServerName;
 use smqtt_pki::tls::{renewal_server_config, tls_error};
 
-use crate::api::{self, Bounds, LocalAcceptor, PeerAcceptor};
+use crate::api::{self, Bounds, PeerAcceptor};
 use crate::clock::now;
 use crate::metrics::Metrics;
 use crate::register::Addresses;
@@ -55,12 +55,12 @@ pub struct Serving {
 const CONNECTIONS: usize = 512;
 /// The most that one address may have of them.
 const SHARE: usize = 256;
-/// The same on the administrators' socket.
-const LOCAL_CONNECTIONS: usize = 32;
 /// How long a connection may last: an enrolment takes well under a second.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// How long TLS handshake and request header may take, each.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The most bytes of a request's head.
+pub(crate) const LONGEST_HEAD: usize = 16 * 1024;
 /// How long running requests may take to end at a stop.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// How long ago a client's certificate may have expired for a handshake. The setting decides for a renewal, and its refusal says
@@ -131,7 +131,6 @@ pub async fn serve(
         metrics.clone(),
     );
     let handle = Handle::new();
-    let local = Handle::new();
     let mut server = axum_server::from_tcp(listener)
         .map_err(listen)?
         .acceptor(acceptor)
@@ -148,10 +147,10 @@ pub async fn serve(
         .http_builder()
         .http1()
         .header_read_timeout(PATIENCE)
-        .max_buf_size(16 * 1024);
+        .max_buf_size(LONGEST_HEAD);
 
     let stopping = tokio::spawn({
-        let (handle, local) = (handle.clone(), local.clone());
+        let (handle, local) = (handle.clone(), socket.as_ref().map(AdminSocket::stop));
         async move {
             let replaced = tokio::select! {
                 () = stop => false,
@@ -165,31 +164,15 @@ pub async fn serve(
             }
             keeper.abort();
             handle.graceful_shutdown(Some(FAREWELL));
-            local.graceful_shutdown(Some(FAREWELL));
+            if let Some(local) = local {
+                local.graceful_shutdown(Some(FAREWELL));
+            }
             replaced
         }
     });
     let administrators = match &socket {
         None => None,
-        Some(socket) => {
-            let bounds = Bounds::new(LOCAL_CONNECTIONS, LOCAL_CONNECTIONS, CONNECTION_LIFETIME);
-            let mut server = axum_server::from_unix(socket.listener()?)
-                .map_err(|source| socket.failed(source))?
-                .acceptor(LocalAcceptor::new(bounds, metrics))
-                .handle(local)
-                .http1_only();
-            server
-                .http_builder()
-                .http1()
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(16 * 1024);
-            let router = api::local(service.clone());
-            Some(tokio::spawn(async move {
-                if let Err(error) = server.serve(router.into_make_service()).await {
-                    tracing::error!(%error, "the administrators' socket failed");
-                }
-            }))
-        }
+        Some(socket) => Some(socket.serve(service.clone(), metrics)?),
     };
     listening(&Serving { address, url });
     let served = server
@@ -258,6 +241,7 @@ async fn certificate(
         issued.chain,
         key.to_der()?,
         issuer.authority.directory().trust_anchor(),
+        issuer.authority.directory().intermediates(),
         LONGEST_GRACE,
         &[b"http/1.1"],
     )?))

@@ -2,17 +2,30 @@
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum_server::Handle;
+use tokio::task::JoinHandle;
 
 use crate::Error;
+use crate::api::{self, Bounds, LocalAcceptor, Service};
+use crate::metrics::Metrics;
+use crate::serve::{CONNECTION_LIFETIME, LONGEST_HEAD, PATIENCE};
+
+/// The most connections at a time.
+const CONNECTIONS: usize = 32;
 
 /// A socket that listens; its file is removed when this is dropped.
-#[derive(Debug)]
 pub(crate) struct AdminSocket {
     path: PathBuf,
     listener: UnixListener,
+    stop: Stop,
 }
+
+/// Stops its service.
+pub(crate) type Stop = Handle<SocketAddr>;
 
 impl AdminSocket {
     /// Listens at a path where nothing is, or the socket of a process that has ended. It appears with its mode, never with a
@@ -30,19 +43,46 @@ impl AdminSocket {
         Ok(Self {
             path: path.to_owned(),
             listener,
+            stop: Handle::new(),
         })
     }
 
-    /// The listener, for a server.
-    pub(crate) fn listener(&self) -> Result<UnixListener, Error> {
-        self.listener.try_clone().map_err(|e| self.failed(e))
+    /// What stops [`AdminSocket::serve`].
+    pub(crate) fn stop(&self) -> Stop {
+        self.stop.clone()
     }
 
-    pub(crate) fn failed(&self, source: io::Error) -> Error {
-        Error::AdminSocket {
+    /// Serves administrators until it is stopped.
+    ///
+    /// # Errors
+    /// [`Error::AdminSocket`].
+    pub(crate) fn serve(
+        &self,
+        service: Arc<Service>,
+        metrics: Arc<Metrics>,
+    ) -> Result<JoinHandle<()>, Error> {
+        let failed = |source| Error::AdminSocket {
             path: self.path.clone(),
             source,
-        }
+        };
+        let bounds = Bounds::new(CONNECTIONS, CONNECTIONS, CONNECTION_LIFETIME);
+        let listener = self.listener.try_clone().map_err(failed)?;
+        let mut server = axum_server::from_unix(listener)
+            .map_err(failed)?
+            .acceptor(LocalAcceptor::new(bounds, metrics))
+            .handle(self.stop())
+            .http1_only();
+        server
+            .http_builder()
+            .http1()
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(LONGEST_HEAD);
+        let router = api::local(service);
+        Ok(tokio::spawn(async move {
+            if let Err(error) = server.serve(router.into_make_service()).await {
+                tracing::error!(%error, "the administrators' socket failed");
+            }
+        }))
     }
 }
 

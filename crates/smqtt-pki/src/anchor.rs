@@ -282,9 +282,7 @@ impl VerifiedDevice {
     fn read(certificate: &CertificateDer<'_>, issuers: Box<[Serial]>) -> Result<Self, Error> {
         let parsed = parse(certificate)?;
         let id = device_named_by(&parsed)?;
-        let serial = Serial::from_der_integer(parsed.raw_serial()).ok_or_else(|| {
-            Error::MalformedCertificate("its serial number is not of 128 bits".into())
-        })?;
+        let serial = serial_of(&parsed)?;
         let key_type = KeyType::of(parsed.public_key()).ok_or(Error::UnsupportedKey)?;
         let bytes = parsed.public_key().subject_public_key.as_ref();
         let key = match key_type {
@@ -314,6 +312,41 @@ impl core::fmt::Debug for VerifiedDevice {
             .field("serial", &self.serial)
             .finish_non_exhaustive()
     }
+}
+
+/// What a certificate says of its device, without a look at who has signed it: for who knows the certificate by its
+/// [`fingerprint`](Self::fingerprint), as the authority does that has issued it.
+#[derive(Clone, Debug)]
+pub struct PresentedDevice {
+    /// The device's name.
+    pub id: DeviceId,
+    /// The certificate's serial number.
+    pub serial: Serial,
+    /// The certificate's fingerprint.
+    pub fingerprint: Fingerprint,
+    /// When the certificate is valid.
+    pub validity: Validity,
+}
+
+impl PresentedDevice {
+    /// Reads a certificate. Nothing in it is to be believed before the fingerprint was compared.
+    ///
+    /// # Errors
+    /// [`Error::MalformedCertificate`], [`Error::NotADevice`].
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let parsed = parse(certificate)?;
+        Ok(Self {
+            id: device_named_by(&parsed)?,
+            serial: serial_of(&parsed)?,
+            fingerprint: Fingerprint::of(certificate),
+            validity: Validity::of(&parsed)?,
+        })
+    }
+}
+
+fn serial_of(certificate: &X509Certificate<'_>) -> Result<Serial, Error> {
+    Serial::from_der_integer(certificate.raw_serial())
+        .ok_or_else(|| Error::MalformedCertificate("its serial number is not of 128 bits".into()))
 }
 
 /// The device that a certificate names, without a look at who has signed it: to compare with a device that has proved

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::anchor::parse;
 use crate::attribute_urn::{self, MAX_CERTIFIED_ATTRIBUTES};
-use crate::intermediate::{Intermediate, check_issued, is_issued};
+use crate::intermediate::{Intermediate, names_issuer};
 use crate::signer::RcgenKey;
 use crate::{
     CertificateRequest, DeviceId, Error, Fingerprint, IdentityKey, Revocation, RevocationList,
@@ -201,10 +201,10 @@ impl CertificateAuthority {
     }
 
     /// A device's certificate that was issued before, given as DER, with its chain: by this authority, by the root itself,
-    /// or by one of those `earlier` intermediates.
+    /// or by one of those `earlier` intermediates. Which one, it is asked for the issuer's name: signatures are not verified.
     ///
     /// # Errors
-    /// [`Error::OtherIssuer`] if none of them has issued it, [`Error::MalformedCertificate`].
+    /// [`Error::OtherIssuer`] if it names none of them, [`Error::MalformedCertificate`].
     pub fn device_chain(
         &self,
         certificate: &[u8],
@@ -229,13 +229,13 @@ impl CertificateAuthority {
         })
     }
 
-    /// Whether the key that issues now has signed this certificate, given as DER.
+    /// Whether a certificate, given as DER, names the key that issues now as its issuer. Its signature is not verified.
     ///
     /// # Errors
     /// [`Error::MalformedCertificate`].
     pub fn has_issued(&self, certificate: &[u8]) -> Result<bool, Error> {
         let der = CertificateDer::from(certificate);
-        Ok(is_issued(&parse(&der)?, &parse(self.certificate())?))
+        Ok(names_issuer(&parse(&der)?, &parse(self.certificate())?))
     }
 
     /// Who has issued a certificate; `None` for the root.
@@ -247,11 +247,14 @@ impl CertificateAuthority {
         let der = CertificateDer::from(certificate);
         let certificate = parse(&der)?;
         for intermediate in self.intermediate.iter().chain(earlier) {
-            if is_issued(&certificate, &parse(intermediate.certificate())?) {
+            if names_issuer(&certificate, &parse(intermediate.certificate())?) {
                 return Ok(Some(intermediate));
             }
         }
-        check_issued(&certificate, &parse(self.anchor.root())?).map(|()| None)
+        match names_issuer(&certificate, &parse(self.anchor.root())?) {
+            true => Ok(None),
+            false => Err(Error::OtherIssuer),
+        }
     }
 
     /// Issues a server's certificate with a new key: the hosts are its DNS and IP subject alternative names, the first

@@ -210,9 +210,13 @@ impl CertificateAuthority {
 /// RFC 5280 ub-common-name.
 const MAX_NAME: usize = 64;
 
-/// Whether the issuer has signed this certificate.
-pub(crate) fn is_issued(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-    check_issued(certificate, issuer).is_ok()
+/// Whether a certificate names this authority as its issuer. An intermediate's name is made of its key, so that another key
+/// has another name. Signatures are for whoever gets the chain to verify.
+pub(crate) fn names_issuer(
+    certificate: &X509Certificate<'_>,
+    issuer: &X509Certificate<'_>,
+) -> bool {
+    certificate.issuer().as_raw() == issuer.subject().as_raw()
 }
 
 /// Checks that the issuer has signed this certificate, and nothing else.

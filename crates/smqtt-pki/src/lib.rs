@@ -62,7 +62,9 @@ pub mod tls;
 mod validity;
 
 pub use admin::{AdminName, VerifiedAdmin};
-pub use anchor::{KeyType, TrustAnchor, VerifiedDevice, certificate_validity, named_device};
+pub use anchor::{
+    KeyType, PresentedDevice, TrustAnchor, VerifiedDevice, certificate_validity, named_device,
+};
 pub use attribute_urn::{ATTRIBUTE_URN, MAX_CERTIFIED_ATTRIBUTES};
 pub use authority_state::{AUTHORITY_DEVICE, AuthorityIdentity, verify_state};
 pub use ca::{CertificateAuthority, IssuedCertificate};

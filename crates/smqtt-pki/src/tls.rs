@@ -21,7 +21,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::{AuthorityIdentity, Error, Fingerprint, Identity, Revocations, TrustAnchor, Validity};
+use crate::{
+    AuthorityIdentity, Error, Fingerprint, Identity, Intermediate, Revocations, TrustAnchor,
+    Validity,
+};
 
 /// The ALPN protocol of MQTT, as IANA registers it.
 pub const ALPN_MQTT: &[u8] = b"mqtt";
@@ -230,8 +233,9 @@ pub fn server_config_from(
     Ok(config)
 }
 
-/// A server's configuration for renewals, with TLS 1.3 only: a client may present a certificate, which must lead to this root
-/// and be valid, or have expired at most `grace` ago. Whether it was taken back is for the caller to ask.
+/// A server's configuration for renewals, with TLS 1.3 only: a client may present a certificate, which must lead to this root, or
+/// to one of these intermediates of it, and be valid, or have expired at most `grace` ago. Whether it, or the intermediate, was
+/// taken back or is over is for the caller to ask.
 ///
 /// # Errors
 /// As [`server_config`].
@@ -239,11 +243,17 @@ pub fn renewal_server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     anchor: &TrustAnchor,
+    intermediates: &[Intermediate],
     grace: Duration,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
     let provider = provider();
-    let roots = Arc::new(roots(anchor)?);
+    let mut roots = roots(anchor)?;
+    for intermediate in intermediates {
+        // Its signature was verified once and for all.
+        roots.add(intermediate.certificate().clone())?;
+    }
+    let roots = Arc::new(roots);
     let strict = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
         .allow_unauthenticated()
         .build()

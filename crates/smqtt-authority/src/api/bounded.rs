@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
@@ -44,7 +44,8 @@ impl Origin for TcpStream {
     }
 }
 
-impl Origin for UnixStream {
+#[cfg(unix)]
+impl Origin for tokio::net::UnixStream {
     fn origin(&self) -> Option<IpAddr> {
         None
     }

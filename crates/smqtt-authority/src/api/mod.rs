@@ -34,7 +34,9 @@ use crate::metrics::Metrics;
 use answer::Answer;
 
 pub(crate) use bounded::Bounds;
-pub(crate) use peer::{LocalAcceptor, PeerAcceptor};
+#[cfg(unix)]
+pub(crate) use peer::LocalAcceptor;
+pub(crate) use peer::PeerAcceptor;
 
 /// What handlers work with.
 pub(crate) struct Service {
@@ -93,6 +95,7 @@ pub(crate) fn network(service: Arc<Service>) -> Router {
 }
 
 /// The API as it is offered on the administrators' socket: without what only devices ask.
+#[cfg(unix)]
 pub(crate) fn local(service: Arc<Service>) -> Router {
     finish(common(), service)
 }

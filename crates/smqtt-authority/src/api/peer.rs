@@ -11,7 +11,9 @@ use axum::Extension;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsAcceptor;
 use smqtt_pki::CertificateDer;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio_rustls::server::TlsStream;
 use tower::Layer;
 
@@ -27,6 +29,7 @@ pub(crate) enum Peer {
     /// Somebody over the network.
     Network { address: IpAddr, chain: PeerChain },
     /// An account of this machine, on the administrators' socket.
+    #[cfg_attr(not(unix), allow(dead_code))]
     Local { uid: u32 },
 }
 
@@ -120,18 +123,21 @@ where
 }
 
 /// Accepts connections on the administrators' socket and gives each request its [`Connection`].
+#[cfg(unix)]
 #[derive(Clone)]
 pub(crate) struct LocalAcceptor {
     inner: Bounds,
     metrics: Arc<Metrics>,
 }
 
+#[cfg(unix)]
 impl LocalAcceptor {
     pub(crate) fn new(inner: Bounds, metrics: Arc<Metrics>) -> Self {
         Self { inner, metrics }
     }
 }
 
+#[cfg(unix)]
 impl<S> Accept<UnixStream, S> for LocalAcceptor
 where
     S: Send + 'static,

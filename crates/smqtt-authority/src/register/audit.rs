@@ -8,7 +8,7 @@ use smqtt_pki::UnixTime;
 use sqlx::Any;
 use sqlx::AnyPool;
 
-use super::{Write, signed, unsigned};
+use super::{Changes, Write, signed, unsigned};
 use crate::Error;
 
 /// Who acts.
@@ -96,11 +96,27 @@ pub(crate) async fn append(
     outcome: &str,
     now: UnixTime,
 ) -> Result<(), Error> {
+    append_with(transaction, Changes::default(), actor, act, outcome, now).await
+}
+
+/// Makes changes and appends the row that tells of them.
+pub(crate) async fn append_with(
+    transaction: &mut Write,
+    mut changes: Changes,
+    actor: &Actor,
+    act: &Act<'_>,
+    outcome: &str,
+    now: UnixTime,
+) -> Result<(), Error> {
     // The transaction holds the write lock: nobody else appends in between.
-    let last: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT sequence, chain FROM audit ORDER BY sequence DESC LIMIT 1")
-            .fetch_optional(&mut **transaction)
-            .await?;
+    let last: Option<(i64, Vec<u8>)> = match transaction.known.head.take() {
+        Some(head) => Some(head),
+        None => {
+            sqlx::query_as("SELECT sequence, chain FROM audit ORDER BY sequence DESC LIMIT 1")
+                .fetch_optional(&mut **transaction)
+                .await?
+        }
+    };
     let (sequence, previous) = last.map_or((1, GENESIS.to_vec()), |(n, chain)| (n + 1, chain));
     let entry = AuditEntry {
         sequence: unsigned(sequence),
@@ -111,20 +127,22 @@ pub(crate) async fn append(
         outcome: outcome.into(),
         detail: act.detail.into(),
     };
-    sqlx::query(
-        "INSERT INTO audit (sequence, time, actor, action, subject, outcome, detail, chain)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(sequence)
-    .bind(signed(entry.time))
-    .bind(&entry.actor)
-    .bind(&entry.action)
-    .bind(&entry.subject)
-    .bind(&entry.outcome)
-    .bind(&entry.detail)
-    .bind(&chain(&previous, &entry)[..])
-    .execute(&mut **transaction)
-    .await?;
+    let chain = chain(&previous, &entry);
+    changes
+        .statement(
+            "INSERT INTO audit (sequence, time, actor, action, subject, outcome, detail, chain)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(sequence)
+        .bind(signed(entry.time))
+        .bind(entry.actor)
+        .bind(entry.action)
+        .bind(entry.subject)
+        .bind(entry.outcome)
+        .bind(entry.detail)
+        .bind(chain.to_vec());
+    changes.execute(transaction).await?;
+    transaction.known.head = Some((sequence, chain.to_vec()));
     Ok(())
 }
 

@@ -6,7 +6,6 @@
 //! chain has one next link, numbers of epochs, lists and states have no gap, a token's last use is used once.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -14,7 +13,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyConnection, Connection, Transaction};
 use url::Url;
 
-use super::{Register, Write};
+use super::Register;
 use crate::Error;
 
 /// How long one writer waits for another's transaction. Transactions are short: no key is computed inside one.
@@ -99,16 +98,13 @@ impl Register {
         Ok(Self {
             pool,
             kind,
-            turn: Arc::default(),
+            turns: Default::default(),
         })
     }
 
-    /// Begins a transaction that may write. It waits for others here, at its beginning, and nowhere later.
-    pub(crate) async fn write(&self) -> Result<Write, Error> {
-        let turn = tokio::time::timeout(2 * BUSY, self.turn.clone().lock_owned())
-            .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?;
-        let transaction = match self.kind {
+    /// Begins a transaction with the write lock.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Any>, Error> {
+        Ok(match self.kind {
             Kind::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
             Kind::Postgres => {
                 let mut transaction = self.pool.begin().await?;
@@ -117,10 +113,6 @@ impl Register {
                     .await?;
                 transaction
             }
-        };
-        Ok(Write {
-            transaction,
-            _turn: turn,
         })
     }
 

@@ -1,11 +1,11 @@
 //! Devices, and the certificates and attribute keys that were issued to them.
 
 use serde::Serialize;
-use smqtt_pki::{DeviceId, IssuedCertificate, Serial, UnixTime};
+use smqtt_pki::{DeviceId, Fingerprint, IssuedCertificate, Serial, UnixTime};
 use smqtt_policy::Epoch;
 use sqlx::Any;
 
-use super::{Write, signed, unsigned};
+use super::{Changes, Write, signed, unsigned};
 use crate::Error;
 
 /// How far a device has come.
@@ -162,40 +162,38 @@ pub(crate) struct Particulars<'a> {
 }
 
 /// Records a device's certificate.
-pub(crate) async fn insert_device_certificate(
-    transaction: &mut Write,
+pub(crate) fn insert_device_certificate(
+    changes: &mut Changes,
     device: &DeviceId,
     certificate: &IssuedCertificate,
     particulars: &Particulars<'_>,
     now: UnixTime,
-) -> Result<(), Error> {
+) {
     let whose = Some((device, particulars));
-    insert_certificate(transaction, whose, device.as_str(), certificate, now).await
+    insert_certificate(changes, whose, device.as_str(), certificate, now);
 }
 
 /// Records the issue of an attribute key. `confirmed`: the device uses it without saying so.
-pub(crate) async fn record_key(
-    transaction: &mut Write,
+pub(crate) fn record_key(
+    changes: &mut Changes,
     device: &DeviceId,
     serial: &str,
     attributes: &str,
     epoch: Epoch,
     confirmed: bool,
     now: UnixTime,
-) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(device.as_str())
-    .bind(signed(epoch.get()))
-    .bind(attributes)
-    .bind(serial)
-    .bind(signed(now.as_secs()))
-    .bind(confirmed.then(|| signed(now.as_secs())))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+) {
+    changes
+        .statement(
+            "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(device.as_str())
+        .bind(signed(epoch.get()))
+        .bind(attributes)
+        .bind(serial)
+        .bind(signed(now.as_secs()))
+        .bind(confirmed.then(|| signed(now.as_secs())));
 }
 
 /// Notes that a device uses the keys of an epoch that were issued with a certificate; whether that was not known before.
@@ -232,6 +230,21 @@ pub(crate) enum Standing {
     Revoked,
     /// The authority has never issued it to that device, or the device was removed.
     Unknown,
+    /// The authority has issued another with its serial number.
+    Other,
+}
+
+impl Standing {
+    fn new(attributes: String, suspended: Option<i64>, reason: Option<String>, epoch: i64) -> Self {
+        match (suspended, reason) {
+            (_, Some(reason)) if reason != HOLD => Self::Revoked,
+            (Some(_), _) | (_, Some(_)) => Self::Suspended,
+            (None, None) => Self::Good {
+                attributes,
+                epoch: Epoch::new(unsigned(epoch)),
+            },
+        }
+    }
 }
 
 /// Whether a certificate of a device still counts, expiry aside.
@@ -250,15 +263,12 @@ pub(crate) async fn standing<'e>(
     .bind(serial.to_string())
     .fetch_optional(executor)
     .await?;
-    Ok(match row {
-        None => Standing::Unknown,
-        Some((_, _, Some(reason), _)) if reason != HOLD => Standing::Revoked,
-        Some((_, Some(_), ..) | (_, _, Some(_), _)) => Standing::Suspended,
-        Some((attributes, None, None, epoch)) => Standing::Good {
-            attributes,
-            epoch: Epoch::new(unsigned(epoch)),
+    Ok(row.map_or(
+        Standing::Unknown,
+        |(attributes, suspended, reason, epoch)| {
+            Standing::new(attributes, suspended, reason, epoch)
         },
-    })
+    ))
 }
 
 /// The reason of a certificate that was taken back for the time being.
@@ -273,54 +283,82 @@ pub(crate) struct DeviceCertificate {
     pub(crate) shown: Option<String>,
 }
 
-type CertificateRow = (String, i64, Vec<u8>, Option<Vec<u8>>, Option<String>);
+/// A certificate that a device presents.
+pub(crate) struct Presented {
+    pub(crate) standing: Standing,
+    /// The device's certificates that are valid and were not taken back, the newest first.
+    pub(crate) certificates: Vec<DeviceCertificate>,
+}
+
+/// The columns of a certificate that a query may have found none of.
+#[derive(sqlx::FromRow)]
+pub(super) struct CertificateRow {
+    serial: Option<String>,
+    not_after: Option<i64>,
+    der: Option<Vec<u8>>,
+    key_digest: Option<Vec<u8>>,
+    shown: Option<String>,
+}
 
 impl DeviceCertificate {
-    fn from_row((serial, not_after, der, key_digest, shown): CertificateRow) -> Self {
-        Self {
-            serial,
-            not_after: unsigned(not_after),
-            der,
-            key_digest,
-            shown,
-        }
+    pub(super) fn from_row(row: CertificateRow) -> Option<Self> {
+        Some(Self {
+            serial: row.serial?,
+            not_after: unsigned(row.not_after?),
+            der: row.der?,
+            key_digest: row.key_digest,
+            shown: row.shown,
+        })
     }
 }
 
-/// A device's certificates that are valid and were not taken back, the newest first.
-pub(crate) async fn certificates_of_device<'e>(
-    executor: impl sqlx::Executor<'e, Database = Any>,
-    device: &DeviceId,
-    now: UnixTime,
-) -> Result<Vec<DeviceCertificate>, Error> {
-    let rows: Vec<CertificateRow> = sqlx::query_as(
-        "SELECT serial, not_after, der, key_digest, shown FROM certificate
-         WHERE device = $1 AND not_after >= $2 AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = certificate.serial)
-         ORDER BY id DESC LIMIT 16",
-    )
-    .bind(device.as_str())
-    .bind(signed(now.as_secs()))
-    .fetch_all(executor)
-    .await?;
-    Ok(rows.into_iter().map(DeviceCertificate::from_row).collect())
+#[derive(sqlx::FromRow)]
+struct PresentedRow {
+    attributes: String,
+    suspended: Option<i64>,
+    reason: Option<String>,
+    epoch: i64,
+    fingerprint: String,
+    #[sqlx(flatten)]
+    certificate: CertificateRow,
 }
 
-/// The certificates that were issued for a token, are valid and were not taken back, the newest first.
-pub(crate) async fn certificates_of_token<'e>(
+/// How the certificate with this serial number and fingerprint stands, expiry aside, and what else its device has.
+pub(crate) async fn presented<'e>(
     executor: impl sqlx::Executor<'e, Database = Any>,
-    digest: &[u8; 32],
+    device: &DeviceId,
+    serial: Serial,
+    fingerprint: Fingerprint,
     now: UnixTime,
-) -> Result<Vec<DeviceCertificate>, Error> {
-    let rows: Vec<CertificateRow> = sqlx::query_as(
-        "SELECT serial, not_after, der, key_digest, shown FROM certificate
-         WHERE token = $1 AND not_after >= $2 AND NOT EXISTS (SELECT 1 FROM revocation WHERE revocation.serial = certificate.serial)
-         ORDER BY id DESC LIMIT 100",
+) -> Result<Presented, Error> {
+    let rows: Vec<PresentedRow> = sqlx::query_as(
+        "SELECT device.attributes, device.suspended, revocation.reason, (SELECT epoch FROM state) AS epoch, own.fingerprint,
+                held.serial, held.not_after, held.der, held.key_digest, held.shown
+         FROM certificate AS own JOIN device ON device.name = own.device
+         LEFT JOIN revocation ON revocation.serial = own.serial
+         LEFT JOIN certificate AS held ON held.device = device.name AND held.not_after >= $3
+              AND NOT EXISTS (SELECT 1 FROM revocation AS taken WHERE taken.serial = held.serial)
+         WHERE own.serial = $2 AND own.device = $1 AND device.removed IS NULL
+         ORDER BY held.id DESC LIMIT 16",
     )
-    .bind(&digest[..])
+    .bind(device.as_str())
+    .bind(serial.to_string())
     .bind(signed(now.as_secs()))
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(DeviceCertificate::from_row).collect())
+    let mut standing = Standing::Unknown;
+    let mut certificates = Vec::new();
+    for row in rows {
+        standing = match row.fingerprint == fingerprint.to_string() {
+            true => Standing::new(row.attributes, row.suspended, row.reason, row.epoch),
+            false => Standing::Other,
+        };
+        certificates.extend(DeviceCertificate::from_row(row.certificate));
+    }
+    Ok(Presented {
+        standing,
+        certificates,
+    })
 }
 
 /// Records a server's certificate.
@@ -330,34 +368,34 @@ pub(crate) async fn certificate_of_server(
     certificate: &IssuedCertificate,
     now: UnixTime,
 ) -> Result<(), Error> {
-    insert_certificate(transaction, None, subject, certificate, now).await
+    let mut changes = Changes::default();
+    insert_certificate(&mut changes, None, subject, certificate, now);
+    changes.execute(transaction).await
 }
 
-async fn insert_certificate(
-    transaction: &mut Write,
+fn insert_certificate(
+    changes: &mut Changes,
     whose: Option<(&DeviceId, &Particulars<'_>)>,
     subject: &str,
     certificate: &IssuedCertificate,
     now: UnixTime,
-) -> Result<(), Error> {
+) {
     let (device, particulars) = whose.unzip();
-    sqlx::query(
-        "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der,
-                                  key_digest, token, shown)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(certificate.serial.to_string())
-    .bind(device.map(DeviceId::as_str))
-    .bind(subject)
-    .bind(certificate.fingerprint().to_string())
-    .bind(signed(certificate.validity.not_before().as_secs()))
-    .bind(signed(certificate.validity.not_after().as_secs()))
-    .bind(signed(now.as_secs()))
-    .bind(certificate.chain.first().map(|der| der.to_vec()).unwrap_or_default())
-    .bind(particulars.map(|particulars| &particulars.key_digest[..]))
-    .bind(particulars.and_then(|particulars| particulars.token).map(|digest| &digest[..]))
-    .bind(particulars.map(|particulars| particulars.shown))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    changes
+        .statement(
+            "INSERT INTO certificate (serial, device, subject, fingerprint, not_before, not_after, issued, der,
+                                      key_digest, token, shown)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(certificate.serial.to_string())
+        .bind(device.map(DeviceId::as_str))
+        .bind(subject)
+        .bind(certificate.fingerprint().to_string())
+        .bind(signed(certificate.validity.not_before().as_secs()))
+        .bind(signed(certificate.validity.not_after().as_secs()))
+        .bind(signed(now.as_secs()))
+        .bind(certificate.chain.first().map(|der| der.to_vec()).unwrap_or_default())
+        .bind(particulars.map(|particulars| &particulars.key_digest[..]))
+        .bind(particulars.and_then(|particulars| particulars.token).map(|digest| &digest[..]))
+        .bind(particulars.map(|particulars| particulars.shown));
 }

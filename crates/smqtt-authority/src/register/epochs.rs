@@ -1,5 +1,6 @@
 //! Epochs, the states that tell of them, and the settings by which they are made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_format::{AuthorityState, Sealing};
@@ -7,7 +8,7 @@ use smqtt_pki::UnixTime;
 use smqtt_policy::Epoch;
 use sqlx::Any;
 
-use super::{Write, signed, unsigned};
+use super::{Write, schema_text, signed, unsigned};
 use crate::Error;
 
 /// An epoch of the attribute keys. Times are seconds since 1970.
@@ -159,24 +160,39 @@ fn still_matters(mut table: Vec<Sealing>, now: UnixTime) -> Vec<Sealing> {
     table
 }
 
-/// What a device is told beside its keys: the broker, and from when publishers seal for which epoch.
-pub(crate) async fn told<'e>(
-    executor: impl sqlx::Executor<'e, Database = Any>,
-    now: UnixTime,
-) -> Result<(Option<String>, Vec<Sealing>), Error> {
+/// What every device is told beside its own keys.
+pub(crate) struct Terms {
+    /// The broker.
+    pub(crate) broker: Option<String>,
+    /// From when publishers seal for which epoch.
+    pub(crate) sealing: Vec<Sealing>,
+    /// The schema's text.
+    pub(crate) schema: Option<String>,
+}
+
+/// What every device is told.
+pub(crate) async fn terms(transaction: &mut Write, now: UnixTime) -> Result<Arc<Terms>, Error> {
+    if let Some(terms) = &transaction.known.terms {
+        return Ok(terms.clone());
+    }
     let rows: Vec<(i64, i64, Option<String>)> = sqlx::query_as(
         "SELECT epoch.epoch, epoch.seal_from, state.broker FROM epoch, state
          ORDER BY epoch.epoch DESC LIMIT $1",
     )
     .bind(AuthorityState::MAX_SEALING as i64)
-    .fetch_all(executor)
+    .fetch_all(&mut **transaction)
     .await?;
-    let broker = rows.first().and_then(|(_, _, broker)| broker.clone());
     let table = rows.iter().rev().map(|(epoch, from, _)| Sealing {
         epoch: unsigned(*epoch),
         from: unsigned(*from),
     });
-    Ok((broker, still_matters(table.collect(), now)))
+    let terms = Arc::new(Terms {
+        broker: rows.first().and_then(|(_, _, broker)| broker.clone()),
+        sealing: still_matters(table.collect(), now),
+        schema: schema_text(&mut **transaction).await?.map(|(_, text)| text),
+    });
+    transaction.known.terms = Some(terms.clone());
+    Ok(terms)
 }
 
 /// The number of the newest revocation list, 0 if there is none.

@@ -33,3 +33,26 @@ pub(crate) async fn fingerprint_of<'e>(
         .await?;
     Ok(found)
 }
+
+/// The name of the intermediate that was put in place last, from the audit log, if that was after one was requested for this
+/// key, the SHA-256 of which is given in hexadecimal digits.
+pub(crate) async fn installed_since<'e>(
+    executor: impl sqlx::Executor<'e, Database = Any>,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    let detail: Option<String> = sqlx::query_scalar(
+        "SELECT detail FROM audit WHERE action = 'intermediate-install'
+           AND sequence > (SELECT COALESCE(MAX(sequence), 0) FROM audit
+                           WHERE action = 'intermediate-request' AND detail = $1)
+         ORDER BY sequence DESC LIMIT 1",
+    )
+    .bind(key)
+    .fetch_optional(executor)
+    .await?;
+    let name = |detail: String| {
+        detail
+            .split_once(" serial ")
+            .map(|(name, _)| name.to_owned())
+    };
+    Ok(detail.and_then(name))
+}

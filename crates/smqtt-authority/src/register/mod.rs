@@ -2,6 +2,7 @@
 
 mod admins;
 pub(crate) mod audit;
+mod changes;
 mod copy;
 pub(crate) mod database;
 mod devices;
@@ -12,77 +13,48 @@ mod measures;
 mod revocations;
 pub(crate) mod safety;
 mod tokens;
+mod turn;
 
-use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_policy::Epoch;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{Any, AnyPool};
 
 use crate::Error;
 
 pub(crate) use admins::{put_admin, revoke_serial, take_admin};
+pub(crate) use changes::Changes;
 pub(crate) use devices::{
-    DeviceCertificate, HOLD, Particulars, Standing, certificate_of_server, certificates_of_device,
-    certificates_of_token, confirm_key, device, devices, insert_device_certificate, record_key,
-    standing,
+    DeviceCertificate, HOLD, Particulars, Standing, certificate_of_server, confirm_key, device,
+    devices, insert_device_certificate, presented, record_key, standing,
 };
 pub use devices::{DeviceRecord, DeviceState};
 pub use epochs::{BrokerRecord, EpochRecord, Settings};
 pub(crate) use epochs::{
-    begin_epoch, brokers, crl_number, devices_by_epoch, epochs, insert_state, newest_state,
-    note_published, sealing, set_brokers, set_settings, settings, start_schedule, told,
+    Terms, begin_epoch, brokers, crl_number, devices_by_epoch, epochs, insert_state, newest_state,
+    note_published, sealing, set_brokers, set_settings, settings, start_schedule, terms,
 };
 pub(crate) use fleet::{
     delete_profile, devices_of_profile, insert_device, insert_schema, profile, profiles,
     put_profile, release_certificates, remove_device, schema, schema_text, set_suspended,
     update_device,
 };
-pub(crate) use issuers::{fingerprint_of, issued_until};
+pub(crate) use issuers::{fingerprint_of, installed_since, issued_until};
 pub(crate) use revocations::{
     ListRecord, keep_list, newest_list, next_list_number, note_list_written, revocations,
     revoke_certificates,
 };
-pub(crate) use tokens::{TokenRecord, consume_token, find_token, insert_token, withdraw_tokens};
+pub(crate) use tokens::{
+    TokenRecord, consume_token, find_token, insert_token, token_standing, withdraw_tokens,
+};
+pub(crate) use turn::Write;
 
 /// A connection pool to the register.
 #[derive(Clone)]
 pub(crate) struct Register {
     pool: AnyPool,
     kind: database::Kind,
-    /// Whose turn it is to write among the tasks of this process: they wait here, in their order, rather than at the database,
-    /// where SQLite has them look again after ever longer pauses.
-    turn: Arc<Mutex<()>>,
-}
-
-/// A transaction that holds the register's write lock from its beginning. Dropped without commit, it has not happened.
-pub(crate) struct Write {
-    transaction: Transaction<'static, Any>,
-    // Given back after the transaction has ended.
-    _turn: OwnedMutexGuard<()>,
-}
-
-impl Write {
-    /// Ends the transaction; what it did is on the disk when this returns.
-    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.transaction.commit().await
-    }
-}
-
-impl Deref for Write {
-    type Target = AnyConnection;
-
-    fn deref(&self) -> &AnyConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Write {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
-    }
+    turns: turn::Turns,
 }
 
 impl Register {
