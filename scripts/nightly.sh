@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What takes too long for every change: 10,000 cases of each property of policies and encryption, 1,000 kills of a broker
-# under load, 200 of an authority and 200 of a renewing device, ten minutes of fuzzing for each target.
+# under load, 200 of an authority and 200 of a renewing device, a fleet of a thousand devices, ten minutes of fuzzing for each target.
 #
 #   scripts/nightly.sh             all of it
 #   scripts/nightly.sh properties  the properties only
@@ -18,9 +18,10 @@ fi
 if [ "$part" = all ] || [ "$part" = crashes ]; then
   SMQTT_CRASH_ROUNDS=${SMQTT_CRASH_ROUNDS:-1000} cargo test --release --locked -p smqtt-broker --test crash -- --nocapture || failed=1
   export SMQTT_KILL_ROUNDS=${SMQTT_KILL_ROUNDS:-200}
-  cargo test --release --locked -p smqtt-authority --test kill -- --nocapture || failed=1
-  cargo build --release --locked -p smqtt-authority -p smqtt-cli && SMQTT_BIN_DIR=target/release \
-    cargo test --release --locked -p smqtt-tests --test killed_renewal -- --nocapture || failed=1
+  cargo test --release --locked -p smqtt-authority --test kill --test root -- --nocapture || failed=1
+  cargo build --release --locked -p smqtt-authority -p smqtt-broker -p smqtt-cli && SMQTT_BIN_DIR=target/release \
+    SMQTT_LIFE_ENROLLED=998 \
+    cargo test --release --locked -p smqtt-tests --test killed_renewal --test life -- --nocapture || failed=1
 fi
 if [ "$part" = all ] || [ "$part" = fuzzing ]; then
   scripts/fuzz.sh "${SMQTT_FUZZ_SECONDS:-600}" || failed=1

@@ -139,6 +139,8 @@ impl Device<'_> {
 }
 
 const DEVICES: usize = 60;
+/// How many more are revoked meanwhile.
+const VICTIMS: usize = 8;
 const THREADS: usize = 6;
 
 #[test]
@@ -159,6 +161,12 @@ fn one_of_two_instances_is_killed_under_load_and_no_operation_is_lost() {
     let anchor = TrustAnchor::from_pem(&root).unwrap();
     let [first, second] = two(&site);
     let relay = Relay::start([first.address, second.address]);
+    for n in 0..VICTIMS {
+        let name = format!("v-{n}");
+        let token = site.add(&name, "role = sensor");
+        second.enrol(&token, &csr(&name, 1000 + n as u64)).granted();
+    }
+    let revoked = Mutex::new(BTreeSet::new());
     let lost = AtomicUsize::new(0);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let held = Mutex::new(BTreeMap::new());
@@ -188,13 +196,23 @@ fn one_of_two_instances_is_killed_under_load_and_no_operation_is_lost() {
                 })
             })
             .collect();
-        // Epochs begin meanwhile: each number once.
+        // Epochs begin meanwhile, each number once, every other of them by a revocation.
         let operator = scope.spawn(|| {
+            let mut victims = (0..VICTIMS).map(|n| format!("v-{n}"));
             while !ended.load(Ordering::Relaxed) {
                 let epoch = site.ok(&["epoch", "advance", "--overlap", "0s"]);
                 told.lock()
                     .unwrap()
                     .push(epoch.trim().parse::<u64>().unwrap());
+                let Some(victim) = victims.next() else {
+                    continue;
+                };
+                let text = site.ok(&["device", "revoke", &victim, "--json"]);
+                let done: Value = serde_json::from_str(&text).unwrap();
+                told.lock().unwrap().push(done["epoch"].as_u64().unwrap());
+                let serials = done["serials"].as_array().unwrap().iter();
+                let serials = serials.map(|serial| serial.as_str().unwrap().to_owned());
+                revoked.lock().unwrap().extend(serials);
             }
         });
         while done.load(Ordering::Relaxed) < DEVICES / 3 {
@@ -237,7 +255,7 @@ fn one_of_two_instances_is_killed_under_load_and_no_operation_is_lost() {
     let count = |sql| site.rows(sql)[0].parse::<usize>().unwrap();
     assert_eq!(
         count("SELECT COUNT(*) FROM certificate WHERE device IS NOT NULL"),
-        DEVICES
+        DEVICES + VICTIMS
     );
     assert_eq!(count("SELECT COUNT(*) FROM token WHERE used IS NULL"), 0);
     // Epochs follow one another, and each act has its record.
@@ -245,9 +263,22 @@ fn one_of_two_instances_is_killed_under_load_and_no_operation_is_lost() {
     let expected: Vec<u64> = (2..2 + told.len() as u64).collect();
     assert_eq!(told, expected);
     assert_eq!(
-        count("SELECT COUNT(*) FROM audit WHERE action = 'epoch-advance'"),
+        count("SELECT COUNT(*) FROM audit WHERE action IN ('epoch-advance', 'device-revoke')"),
         told.len()
     );
+    // What was told to be revoked is, and the newest list names it.
+    let revoked = revoked.into_inner().unwrap();
+    assert!(!revoked.is_empty());
+    let recorded: BTreeSet<String> = site
+        .rows("SELECT serial FROM revocation")
+        .into_iter()
+        .collect();
+    assert_eq!(recorded, revoked);
+    let lists = second.get("/v1/crl").body;
+    let lists = smqtt_pki::Revocations::read(&lists, &anchor).unwrap();
+    let list = lists.lists().last().unwrap();
+    let named: BTreeSet<String> = list.serials().map(|serial| serial.to_string()).collect();
+    assert_eq!(named, revoked);
     assert!(
         count("SELECT COUNT(*) FROM audit WHERE action = 'enrol' AND outcome = 'ok'") >= DEVICES
     );
@@ -310,6 +341,58 @@ fn the_schedule_begins_an_epoch_once_however_many_instances_there_are() {
          WHERE earlier.started > 0 AND later.started - earlier.started < 3",
     );
     assert!(close.is_empty(), "{close:?}");
+}
+
+#[test]
+fn an_intermediate_that_one_instance_has_put_in_place_ends_the_others_until_they_have_it() {
+    let site = Site::new();
+    let tokens = ["one", "two", "three"].map(|name| site.add(name, "role = sensor"));
+    let [first, second] = two(&site);
+    let held = second.enrol(&tokens[0], &csr("one", 1)).granted();
+    let device = |service: &Service, name: &str, seed, lost: &AtomicUsize, held| {
+        let root = std::fs::read(site.path().join("ca.crt")).unwrap();
+        let anchor = TrustAnchor::from_pem(&root).unwrap();
+        let device = Device {
+            address: service.address,
+            anchor: &anchor,
+            name: name.to_owned(),
+            seed,
+            lost,
+        };
+        device.renew(held)
+    };
+    site.ok(&["root", "renew", "--new-key", "--yes"]);
+    assert_eq!(first.wait().code(), Some(1));
+    let told = second.log();
+    assert_eq!(second.wait().code(), Some(1), "{told}");
+    // A machine that still has the old one does not serve.
+    let copy = site.dir.path().join("second");
+    let mut stale = site::program();
+    stale
+        .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
+        .arg(&copy);
+    assert_eq!(stale.output().unwrap().status.code(), Some(1));
+    std::fs::remove_dir_all(&copy).unwrap();
+
+    // With the directory copied both serve, and a device of the old one gets what it needs from either.
+    let [first, second] = two(&site);
+    let lost = AtomicUsize::new(0);
+    let renewed = device(&second, "one", 1, &lost, &held);
+    assert_ne!(renewed.certificate_chain, held.certificate_chain);
+    let again = device(&first, "one", 1, &lost, &renewed);
+    assert_eq!(again.certificate_chain, renewed.certificate_chain);
+    let list = |given: &EnrolResponse| given.root_list.clone().unwrap();
+    assert_ne!(list(&held), list(&renewed));
+    for (service, token, name, seed) in [
+        (&first, &tokens[1], "two", 2),
+        (&second, &tokens[2], "three", 3),
+    ] {
+        let given = service.enrol(token, &csr(name, seed)).granted();
+        assert_eq!(list(&given), list(&renewed));
+    }
+    // No list but the one of the installation was issued meanwhile.
+    assert_eq!(site.rows("SELECT COUNT(*) FROM revocation_list")[0], "1");
+    site.ok(&["audit", "verify"]);
 }
 
 #[test]

@@ -19,5 +19,7 @@ mod kill;
 mod management;
 #[path = "../renewal.rs"]
 mod renewal;
+#[path = "../root.rs"]
+mod root;
 #[path = "../service.rs"]
 mod service;
