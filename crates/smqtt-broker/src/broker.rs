@@ -347,7 +347,8 @@ impl Broker {
         let arriving = shared.hosts.open(index);
         let (falling_asleep, waking) = (shared.clone(), shared.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
+            .enable_io()
+            .enable_time()
             .on_thread_park(move || falling_asleep.hosts.sleeps(index))
             .on_thread_unpark(move || waking.hosts.wakes(index))
             .build()
