@@ -186,12 +186,16 @@ impl Subscriber {
         }
     }
 
-    /// Takes over the attribute keys of an identity that was renewed: messages that waited for it are opened.
+    /// Takes over the attribute keys of an identity that was renewed: messages that waited for it are opened. So is what the
+    /// root has taken back: nothing of it is opened any more.
     ///
     /// # Errors
     ///
     /// [`Error::DamagedIdentity`] if a key can not be read or belongs to other parameters.
     pub fn renewed(&mut self, identity: &Identity) -> Result<(), Error> {
+        if let Some(list) = identity.trust_anchor().list() {
+            self.opener.revoke(list.serials());
+        }
         let keys = Keys::of(identity)?;
         for key in all_attribute_keys(identity, &keys.parameters)? {
             self.opener

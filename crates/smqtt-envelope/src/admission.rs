@@ -40,9 +40,15 @@ impl Opener {
         }
         let (publisher, reason) = match self.vouched(frame, now) {
             Ok((publisher, device)) => {
-                let serial = device.serial();
+                let serials = serials_of(&device);
                 let signer = frame.content().rules.signed.then(|| Box::new(device));
-                match self.judge(frame, digest, Arc::clone(&publisher), (serial, signer), now) {
+                match self.judge(
+                    frame,
+                    digest,
+                    Arc::clone(&publisher),
+                    (serials, signer),
+                    now,
+                ) {
                     Ok(()) => return Ok(()),
                     Err(reason) => (Some(publisher), reason),
                 }
@@ -93,7 +99,10 @@ impl Opener {
         }
         let publisher = self.ring.publisher(device.id());
         let refused = |reason| Err((Some(Arc::clone(&publisher)), reason));
-        if self.revoked.contains(&device.serial()) {
+        if serials_of(&device)
+            .iter()
+            .any(|serial| self.revoked.contains(serial))
+        {
             return refused(Refusal::RevokedPublisher);
         }
         let latest = now.saturating_add(self.config.clock_skew.as_secs());
@@ -116,7 +125,7 @@ impl Opener {
         frame: &KeyFrame<'_>,
         digest: &[u8; 32],
         publisher: Arc<DeviceId>,
-        (serial, signer): (Serial, Option<Box<VerifiedDevice>>),
+        (serials, signer): (Arc<[Serial]>, Option<Box<VerifiedDevice>>),
         now: u64,
     ) -> Result<(), Refusal> {
         let content = frame.content();
@@ -141,7 +150,7 @@ impl Opener {
         let mut entry = Entry::new(
             *digest,
             publisher,
-            serial,
+            serials,
             policy,
             epoch,
             (content.created, content.ends()),
@@ -230,7 +239,7 @@ impl Opener {
             &frame,
             &entry.digest,
             publisher,
-            (entry.serial, signer),
+            (Arc::clone(&entry.serials), signer),
             now,
         ) {
             let publisher = Some(Arc::clone(&entry.publisher));
@@ -249,4 +258,10 @@ impl Opener {
             .and_then(smqtt_abe::cp::AttributeKey::epoch)
             .unwrap_or_default()
     }
+}
+
+/// The serial numbers of a device's certificate and of the intermediates above it.
+fn serials_of(device: &VerifiedDevice) -> Arc<[Serial]> {
+    let own = std::iter::once(device.serial());
+    own.chain(device.issuers().iter().copied()).collect()
 }

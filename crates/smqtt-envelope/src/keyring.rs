@@ -25,7 +25,8 @@ const ANNOUNCED_PER_KEY: usize = 32;
 pub(crate) struct Entry {
     pub(crate) digest: [u8; 32],
     pub(crate) publisher: Arc<DeviceId>,
-    pub(crate) serial: Serial,
+    /// Of its publisher's certificate, and of the intermediates above that.
+    pub(crate) serials: Arc<[Serial]>,
     pub(crate) policy: Arc<str>,
     pub(crate) epoch: Epoch,
     pub(crate) created: u64,
@@ -70,7 +71,7 @@ impl Entry {
     pub(crate) fn new(
         digest: [u8; 32],
         publisher: Arc<DeviceId>,
-        serial: Serial,
+        serials: Arc<[Serial]>,
         policy: Arc<str>,
         epoch: Epoch,
         (created, ends): (u64, u64),
@@ -85,7 +86,7 @@ impl Entry {
             cost: ENTRY_COST + policy.len() + home.len() + kept,
             digest,
             publisher,
-            serial,
+            serials,
             policy,
             epoch,
             created,
@@ -406,7 +407,7 @@ mod tests {
         Entry::new(
             [0; 32],
             Arc::new(publisher.parse().expect("a device name")),
-            Serial::from_der_integer(&[1]).expect("positive"),
+            Arc::new([Serial::from_der_integer(&[1]).expect("positive")]),
             "a = b".into(),
             Epoch::new(1),
             (created, created + 100),

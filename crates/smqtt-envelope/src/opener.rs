@@ -9,7 +9,7 @@ use smqtt_format::{Envelope, KeyFrame, KeyId, SealedMessage, Sequence, announce,
 use smqtt_pki::{DeviceId, Serial, TrustAnchor, UnixTime};
 
 use crate::attempt::Attempt;
-use crate::keyring::{Keyring, State, TopicState};
+use crate::keyring::{Entry, Keyring, State, TopicState};
 use crate::memory::Recalled;
 use crate::rejected::Rejected;
 use crate::waiting::{Waiting, WaitingRoom};
@@ -181,11 +181,13 @@ impl Opener {
         Ok(())
     }
 
-    /// Refuses, from now on, everything from publishers with these certificates.
+    /// Refuses, from now on, everything from publishers with these certificates, or with what these intermediates have issued.
     pub fn revoke(&mut self, serials: impl IntoIterator<Item = Serial>) {
         self.revoked.extend(serials);
         let revoked = &self.revoked;
-        for kid in self.ring.find(|entry| revoked.contains(&entry.serial)) {
+        let taken_back =
+            |entry: &Entry| entry.serials.iter().any(|serial| revoked.contains(serial));
+        for kid in self.ring.find(taken_back) {
             if let Some(entry) = self.ring.get_mut(&kid) {
                 entry.state = State::Refused(Refusal::RevokedPublisher);
             }
