@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
+use hkdf::Hkdf;
 use rand::CryptoRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
     Error, Suite,
-    curve::{FixedBase, G1, G1Affine, G2, GT_BYTES, Gt, Scalar, pairing},
+    curve::{FixedBase, G1, G1Affine, G2, GT_BYTES, Gt, Scalar, WIDE_BYTES, pairing},
     encoding,
     oracle::{Oracles, ParametersHash},
 };
@@ -101,8 +102,25 @@ pub(crate) struct Secret {
 
 impl Secret {
     pub(crate) fn random<R: CryptoRng + ?Sized>(suite: Suite, rng: &mut R) -> Self {
-        let alpha = Scalar::random(rng);
-        let element = Zeroizing::new(g1().pow(&alpha));
+        Self::new(suite, &Scalar::random(rng))
+    }
+
+    /// Another suite's secret, which follows from this one and tells nothing of it:
+    /// α = HKDF-SHA-256(salt = the other suite's tag ‖ `_MASTER`, ikm = encoded g1^α, info = P), 48 bytes
+    /// reduced mod r.
+    pub(crate) fn derive(&self, suite: Suite) -> Self {
+        let element = Zeroizing::new(self.element.to_affine());
+        let bytes = Zeroizing::new(element.to_bytes());
+        let salt = [suite.tag().as_bytes(), b"_MASTER"].concat();
+        let mut wide = Zeroizing::new([0; WIDE_BYTES]);
+        Hkdf::<Sha256>::new(Some(&salt), &bytes[..])
+            .expand(&self.parameters, &mut *wide)
+            .expect("48 bytes are within HKDF's bound");
+        Self::new(suite, &Scalar::from_wide(&wide))
+    }
+
+    fn new(suite: Suite, alpha: &Scalar) -> Self {
+        let element = Zeroizing::new(g1().pow(alpha));
         let parameters = hash_of(suite, &z(&element));
         Self {
             suite,

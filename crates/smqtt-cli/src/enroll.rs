@@ -86,6 +86,8 @@ impl std::fmt::Debug for Options {
 struct Enrolled<'a> {
     device: &'a str,
     attributes: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_policy: Option<&'a str>,
     epoch: u64,
     broker: Option<&'a str>,
     directory: String,
@@ -117,6 +119,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         let report = Enrolled {
             device: &device,
             attributes: &attributes,
+            key_policy: enrolled.key_policy.as_ref().map(smqtt_client::Policy::as_str),
             epoch: enrolled.epoch.get(),
             broker: enrolled.broker.as_deref(),
             directory,
@@ -127,7 +130,8 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         // Nobody reads it any more: the identity is written all the same.
         let _ = writeln!(
             anstream::stdout(),
-            "enrolled {device} with attributes {attributes}: {directory}"
+            "enrolled {device} with attributes {attributes}{}: {directory}",
+            with_key_policy(enrolled.key_policy.as_ref())
         );
     }
     Ok(Exit::Done)
@@ -170,4 +174,9 @@ fn explain(error: Error) -> Failure {
         _ => return error.into(),
     };
     Failure::new(error.kind().into(), join(&error, next))
+}
+
+/// `, key policy …`, if there is one.
+pub(crate) fn with_key_policy(policy: Option<&smqtt_client::Policy>) -> String {
+    policy.map_or_else(String::new, |policy| format!(", key policy {policy}"))
 }

@@ -67,7 +67,12 @@ struct Report {
     epoch: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<String>,
     held: String,
+    /// This device's key policy, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_policy: Option<String>,
     /// The smallest sets of conditions of which one would do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<Vec<String>>,
@@ -95,6 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
         } else {
             held.to_string()
         },
+        smqtt_client::key_policy(&identity)?.map(|policy| policy.to_string()),
     );
     let mut out = std::io::stdout().lock();
     // Nobody reads it any more: there is nothing else to do.
@@ -107,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<Exit, Failure> {
 }
 
 impl Report {
-    fn new(findings: &Findings, held: String) -> Self {
+    fn new(findings: &Findings, held: String, key_policy: Option<String>) -> Self {
         let missing = findings.explanation.as_ref().map(policy::missing);
         let missing = missing.unwrap_or_default();
         let reason = findings.outcome.as_ref().err();
@@ -120,7 +126,9 @@ impl Report {
             publisher: findings.publisher.as_ref().map(ToString::to_string),
             epoch: findings.epoch,
             policy: findings.policy.clone(),
+            tags: findings.tags.clone(),
             held,
+            key_policy,
             next: match reason {
                 None => "nothing: this device reads it".to_owned(),
                 Some(reason) => next(reason, findings, &missing),
@@ -151,6 +159,7 @@ impl Report {
             ("key id", &self.kid),
             ("publisher", &self.publisher),
             ("policy", &self.policy),
+            ("tags", &self.tags),
         ] {
             if let Some(value) = value {
                 row(name, &printable(value));
@@ -160,6 +169,9 @@ impl Report {
             row("epoch", &epoch);
         }
         row("held", &self.held);
+        if let Some(policy) = &self.key_policy {
+            row("key policy", &printable(policy));
+        }
         for (index, set) in self.missing.iter().enumerate() {
             let name = if index == 0 { "missing" } else { "or" };
             row(name, &printable(&set.join(" and ")));
@@ -172,12 +184,21 @@ impl Report {
 fn next(reason: &Refusal, findings: &Findings, missing: &[Vec<String>]) -> String {
     match reason {
         Refusal::NotAuthorised { .. } => {
-            let needed = missing
-                .iter()
-                .map(|set| set.join(" and "))
-                .collect::<Vec<_>>()
-                .join(", or ");
+            let needed = alternatives(missing);
             format!("ask the authority's operator for {needed}, then get a new attribute key")
+        }
+        Refusal::NoKeyPolicy { .. } => {
+            "ask the authority's operator for a key policy that these tags satisfy, then smqtt renew".to_owned()
+        }
+        Refusal::OutsideKeyPolicy { .. } => {
+            let needed = alternatives(missing);
+            if needed.is_empty() {
+                "ask the authority's operator for a wider key policy, then smqtt renew".to_owned()
+            } else {
+                format!(
+                    "this device's key policy asks for {needed} as well: ask the publisher to tag it so, or the authority's operator for a wider key policy"
+                )
+            }
         }
         Refusal::UnknownKey => match (&findings.topic, findings.kid) {
             (Some(topic), Some(kid)) => format!(
@@ -208,4 +229,10 @@ fn next(reason: &Refusal, findings: &Findings, missing: &[Vec<String>]) -> Strin
         }
         _ => "compare with docs/envelope.md, Refusals: the bytes are not what a publisher made".to_owned(),
     }
+}
+
+/// `a and b, or c`
+fn alternatives(missing: &[Vec<String>]) -> String {
+    let sets: Vec<_> = missing.iter().map(|set| set.join(" and ")).collect();
+    sets.join(", or ")
 }

@@ -146,6 +146,8 @@ struct Checked {
     /// In words, in their order.
     rules: Vec<String>,
     policies: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
 }
 
 impl Checked {
@@ -158,6 +160,7 @@ impl Checked {
             file: options.rules.display().to_string(),
             rules: lines,
             policies: rules.policies().map(ToString::to_string).collect(),
+            tags: rules.tags().map(ToString::to_string).collect(),
         }
     }
 }
@@ -207,19 +210,23 @@ impl Options {
         let _ = json::line(&mut out, object).and_then(|()| out.flush());
     }
 
-    /// Checks the policies of all rules against the schema.
+    /// Checks the policies and tags of all rules against the schema.
     fn check_policies(&self, rules: &Rules, identity: Option<&Identity>) -> Result<(), Failure> {
         let schema = match (self.schema.as_deref(), identity) {
             (None, Some(identity)) => policy::Loaded::of(None, identity)?,
             (file, _) => policy::Loaded::file(file)?,
         };
+        let in_file = |failure: Failure| {
+            Failure::new(
+                failure.exit(),
+                format!("{}: {failure}", self.rules.display()),
+            )
+        };
         for policy in rules.policies() {
-            schema.policy(&policy.to_string()).map_err(|failure| {
-                Failure::new(
-                    failure.exit(),
-                    format!("{}: {failure}", self.rules.display()),
-                )
-            })?;
+            schema.policy(&policy.to_string()).map_err(in_file)?;
+        }
+        for tags in rules.tags() {
+            schema.tags(&tags.to_string()).map_err(in_file)?;
         }
         Ok(())
     }

@@ -31,6 +31,8 @@ pub(crate) struct Show {
 struct Report {
     device: String,
     attributes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_policy: Option<String>,
     epoch: Option<u64>,
     broker: Option<String>,
     authority: String,
@@ -47,6 +49,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Failure> {
     let report = Report {
         device: identity.device().to_string(),
         attributes: held.without_epoch().to_string(),
+        key_policy: smqtt_client::key_policy(&identity)?.map(|policy| policy.to_string()),
         epoch: held.epoch().map(smqtt_policy::Epoch::get),
         broker: identity.broker().map(str::to_owned),
         authority: identity.authority().to_owned(),
@@ -83,9 +86,15 @@ impl Report {
             .epoch
             .map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
         let broker = self.broker.as_deref().unwrap_or("none: give --broker");
+        let key_policy = self
+            .key_policy
+            .as_ref()
+            .map(|policy| format!("key policy       {policy}\n"))
+            .unwrap_or_default();
         format!(
             "device           {}\n\
              attributes       {}\n\
+             {key_policy}\
              epoch            {epoch}\n\
              broker           {broker}\n\
              authority        {}\n\

@@ -59,7 +59,7 @@ struct Frame {
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<String>,
+    tags: Option<String>,
     epoch: u64,
     topic: String,
     created: String,
@@ -169,8 +169,8 @@ impl Report {
             if let Some(policy) = &frame.policy {
                 row("policy", &printable(policy));
             }
-            if let Some(attributes) = &frame.attributes {
-                row("attributes", &printable(attributes));
+            if let Some(tags) = &frame.tags {
+                row("tags", &printable(tags));
             }
             row("epoch", &frame.epoch);
             row("topic", &printable(&frame.topic));
@@ -236,12 +236,12 @@ impl Report {
 impl Frame {
     fn new(frame: &KeyFrame<'_>) -> Self {
         let content = frame.content();
-        let (policy, attributes) = match content.access {
+        let (policy, tags) = match content.access {
             Access::Policy(text) => (Some(text.to_owned()), None),
             Access::Attributes(encoded) => {
                 let text = AttributeSet::decode(encoded).map_or_else(
                     |error| format!("not readable: {error}"),
-                    |set| set.to_string(),
+                    |set| set.without_topic().without_epoch().to_string(),
                 );
                 (None, Some(text))
             }
@@ -251,7 +251,7 @@ impl Frame {
             bytes: frame.as_bytes().len(),
             suite: content.suite,
             policy,
-            attributes,
+            tags,
             epoch: content.epoch,
             topic: content.topic.to_owned(),
             created: time(content.created),

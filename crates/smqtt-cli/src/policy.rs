@@ -188,11 +188,26 @@ impl Loaded {
     }
 
     fn attributes(&self, text: &str) -> Result<AttributeSet, Failure> {
+        self.set("attributes", text)
+    }
+
+    /// What a message is tagged with: at least one attribute.
+    pub(crate) fn tags(&self, text: &str) -> Result<AttributeSet, Failure> {
+        let tags = self.set("tags", text)?;
+        if tags.is_empty() {
+            return Err(Failure::input(
+                "there are no tags: give at least one, such as 'kind = temperature'",
+            ));
+        }
+        Ok(tags)
+    }
+
+    fn set(&self, what: &str, text: &str) -> Result<AttributeSet, Failure> {
         let set = match &self.0 {
             Some(schema) => schema.attribute_set(text),
             None => text.parse(),
         };
-        set.map_err(|error| Failure::syntax("attributes", text, &error))
+        set.map_err(|error| Failure::syntax(what, text, &error))
     }
 }
 

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::failure::{Failure, without_number};
 
 /// What a profile may set: options of the commands that talk to a broker or an authority.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 19] = [
     "identity",
     "broker",
     "mqtt",
@@ -22,8 +22,11 @@ const KEYS: [&str; 16] = [
     "timeout",
     "allow-plain-transport",
     "policy",
+    "tags",
     "qos",
     "frames",
+    "rekey-messages",
+    "rekey-after",
     "retry",
     "authority",
     "ca-fingerprint",

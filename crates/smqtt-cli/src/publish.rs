@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
-    Backoff, Client, Delivery, Error, Kept, Padding, Policy, Properties, Publication, Publisher,
-    PublisherOptions, QoS, Queue, Renewal, Renewals, Signing, Tally, WhenFull, publishable,
+    Backoff, Client, Delivery, Error, Kept, Padding, Properties, Publication, Publisher,
+    PublisherOptions, QoS, Queue, Renewal, Renewals, Sequence, Signing, Tally, WhenFull, publishable,
 };
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::console::{self, Progress};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::options::PolicyOption;
+use crate::options::{RecipientsOption, span};
 use crate::{json, policy};
 
 use input::Input;
@@ -37,6 +37,9 @@ Examples:
   # a file as one message, retained; and taking it back
   smqtt pub -i keys/sensor -t plant/7/plan -p 'role = technician' -r -f plan.pdf
   smqtt pub -i keys/sensor -t plant/7/plan -p 'role = technician' -r -n
+
+  # for devices whose key policy the tags satisfy
+  smqtt pub -i keys/sensor -t plant/7/temperature --tags 'site = 4, kind = temperature' -m 21.5
 
   # a sign of life every ten seconds, with the unit as a property of MQTT 5
   smqtt pub -i keys/sensor -t plant/7/alive -p 'role = technician' -m up \\
@@ -77,9 +80,9 @@ pub(crate) struct Options {
     topic: String,
 
     #[command(flatten)]
-    policy: PolicyOption,
+    recipients: RecipientsOption,
 
-    /// Check the policy against this schema, a TOML file, instead of the one that the identity has
+    /// Check the policy or the tags against this schema, a TOML file, instead of the one that the identity has
     /// from its authority
     #[arg(long, value_name = "FILE")]
     schema: Option<PathBuf>,
@@ -100,6 +103,15 @@ pub(crate) struct Options {
     /// message [default: announced with -l and --repeat, else inline]
     #[arg(long, value_name = "HOW")]
     frames: Option<FramesOption>,
+
+    /// Change the key after this many messages at one topic, also sooner where time or epoch ask for it
+    #[arg(long, value_name = "COUNT", default_value_t = 65_535, value_parser = clap::value_parser!(u32).range(1..))]
+    rekey_messages: u32,
+
+    /// Change the key after this time: seconds, or with a unit as 15m, 12h. Readers take up to 240 keys
+    /// a minute of one publisher
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
+    rekey_after: Duration,
 
     /// What this device signs: each key frame, or each message too, so that no other reader of the
     /// policy can make one in its name
@@ -226,7 +238,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let properties = options.properties.checked(&options.connection)?;
     let (identity, connect) = options.connection.options()?;
     let schema = policy::Loaded::of(options.schema.as_deref(), &identity)?;
-    let policy = schema.policy(options.policy.as_str())?;
+    let recipients = options.recipients.publisher(&schema)?;
     let mut input = Input::open(&options.message, options.repeat.unwrap_or(1))?;
 
     let interrupt = Interrupt::listen()?;
@@ -242,7 +254,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let renewals = options
         .is_long()
         .then(|| client.keep_renewed(Renewal::default().ask(!options.no_renew)));
-    let publisher = client.publisher(options.publisher(policy, schema))?;
+    let publisher = client.publisher(options.publisher(recipients, schema))?;
     let mut run = Run {
         renewals,
         told: Told {
@@ -330,13 +342,13 @@ impl Options {
         })
     }
 
-    fn publisher(&self, policy: Policy, schema: policy::Loaded) -> PublisherOptions {
+    fn publisher(&self, recipients: PublisherOptions, schema: policy::Loaded) -> PublisherOptions {
         let frames = self.frames.unwrap_or(if self.is_long() {
             FramesOption::Announced
         } else {
             FramesOption::Inline
         });
-        let options = PublisherOptions::new(policy).delivery(match frames {
+        let options = recipients.delivery(match frames {
             FramesOption::Announced => Delivery::Announced,
             FramesOption::Inline => Delivery::Inline,
         });
@@ -344,6 +356,12 @@ impl Options {
             SignOption::Session => Signing::Session,
             SignOption::Each => Signing::Each,
         });
+        let options = options.lifetime(self.rekey_after);
+        // 0 was refused as it was read.
+        let options = match Sequence::new(self.rekey_messages) {
+            Some(messages) => options.max_messages(messages),
+            None => options,
+        };
         match schema.into_schema() {
             Some(schema) => options.schema(schema),
             None => options,

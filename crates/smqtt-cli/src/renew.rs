@@ -40,6 +40,8 @@ pub(crate) struct Options {
 #[derive(Serialize)]
 struct Report {
     attributes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_policy: Option<String>,
     epoch: u64,
     epoch_before: Option<u64>,
     certificate_expires: String,
@@ -57,6 +59,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         .map_or_else(|| seconds.to_string(), |time| time.to_string());
     let report = Report {
         attributes: renewed.attributes.to_string(),
+        key_policy: renewed.key_policy.as_ref().map(ToString::to_string),
         epoch: renewed.epoch.get(),
         epoch_before: renewed.before.map(Epoch::get),
         certificate_expires: expires,
@@ -67,9 +70,10 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     } else {
         writeln!(
             anstream::stdout(),
-            "renewed: epoch {}, attributes {}, certificate valid until {}",
+            "renewed: epoch {}, attributes {}{}, certificate valid until {}",
             report.epoch,
             report.attributes,
+            crate::enroll::with_key_policy(renewed.key_policy.as_ref()),
             report.certificate_expires
         )
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use rand::RngExt as _;
 use smqtt_client::{
-    Client, Delivery, Event, Policy, Publisher, PublisherOptions, QoS, Received, Renewal,
+    Client, Delivery, Event, Publisher, PublisherOptions, QoS, Received, Renewal,
     Requester, publishable, subscribable,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::json::{self, Payload};
-use crate::options::PolicyOption;
+use crate::options::RecipientsOption;
 use crate::{console, policy};
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     topic: String,
 
     #[command(flatten)]
-    policy: PolicyOption,
+    recipients: RecipientsOption,
 
     /// The request
     #[arg(short, long, value_name = "TEXT", required_unless_present = "serve")]
@@ -88,7 +88,8 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         subscribable(publishable(response)?.as_str())?;
     }
     let (identity, connect) = options.connection.options()?;
-    let policy = policy::Loaded::of(None, &identity)?.policy(options.policy.as_str())?;
+    let schema = policy::Loaded::of(None, &identity)?;
+    let recipients = options.recipients.publisher(&schema)?;
     let interrupt = Interrupt::listen()?;
     let client = tokio::select! {
         client = Client::connect(connect) => client?,
@@ -99,10 +100,10 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         .serve
         .then(|| client.keep_renewed(Renewal::default()));
     let done = if options.serve {
-        serve(&options, &client, policy, &topic, &interrupt).await
+        serve(&options, &client, recipients, &topic, &interrupt).await
     } else {
         tokio::select! {
-            done = ask(&options, &client, policy, &topic) => done,
+            done = ask(&options, &client, recipients, &topic) => done,
             () = interrupt.asked() => Ok(Exit::Done),
         }
     };
@@ -114,14 +115,14 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
 async fn ask(
     options: &Options,
     client: &Client,
-    policy: Policy,
+    recipients: PublisherOptions,
     topic: &str,
 ) -> Result<Exit, Failure> {
     let response_topic = options.response_topic.clone().unwrap_or_else(|| {
         let number: u64 = rand::rng().random();
         format!("{topic}/response/{number:016x}")
     });
-    let mut requester = Requester::new(client, policy, &response_topic).await?;
+    let mut requester = Requester::new(client, recipients, &response_topic).await?;
     let request = options.message.clone().unwrap_or_default();
     let wait = Duration::from_secs(options.wait);
     let asked = requester.request(topic, request.as_bytes());
@@ -151,7 +152,10 @@ fn print(as_json: bool, response: &Received) -> Result<Exit, Failure> {
         #[serde(flatten)]
         payload: Payload<'a>,
         publisher: &'a str,
-        policy: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        policy: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tags: Option<&'a str>,
     }
     let mut out = std::io::stdout().lock();
     let written = if as_json {
@@ -162,7 +166,8 @@ fn print(as_json: bool, response: &Received) -> Result<Exit, Failure> {
                 topic: &response.topic,
                 payload: Payload::new(&response.payload),
                 publisher: response.publisher.as_str(),
-                policy: &response.policy,
+                policy: response.access.policy(),
+                tags: response.access.tags(),
             },
         )
     } else {
@@ -180,11 +185,11 @@ fn print(as_json: bool, response: &Received) -> Result<Exit, Failure> {
 async fn serve(
     options: &Options,
     client: &Client,
-    policy: Policy,
+    recipients: PublisherOptions,
     topic: &str,
     interrupt: &Interrupt,
 ) -> Result<Exit, Failure> {
-    let inline = PublisherOptions::new(policy).delivery(Delivery::Inline);
+    let inline = recipients.delivery(Delivery::Inline);
     let mut publisher = client.publisher(inline)?;
     let mut subscriber = client.subscribe([topic], QoS::AtLeastOnce).await?;
     console::say(&format!("answering at {}", console::printable(topic)));

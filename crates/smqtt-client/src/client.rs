@@ -8,7 +8,7 @@ use smqtt_abe::cp;
 use smqtt_envelope::{Opener, OpenerConfig, Sealer, Signer};
 use smqtt_format::{STATE_TOPIC, Sealing};
 use smqtt_pki::Identity;
-use smqtt_policy::{Epoch, Policy};
+use smqtt_policy::{AttributeSet, Epoch, Policy};
 use smqtt_proto::{QoS, TopicFilter};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -18,7 +18,8 @@ use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::{Certificate, Connection};
 use crate::credentials::{Credentials, newer};
 use crate::inbox::Inbox;
-use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
+use crate::keys::{Keys, add_keys, damaged, decoded};
+use crate::publisher::Recipients;
 #[cfg(feature = "queue")]
 use crate::queue::{Courier, Gauge, Store};
 #[cfg(feature = "session")]
@@ -204,6 +205,17 @@ impl Client {
             ));
         }
         let mut after = Credentials::of(identity, &keys)?;
+        let hash = |credentials: &Credentials| {
+            let parameters = credentials.policy_parameters.as_ref();
+            parameters.map(smqtt_abe::kp::PublicParameters::hash)
+        };
+        if hash(&before).is_some() && hash(&after) != hash(&before) {
+            return Err(damaged(
+                &after.identity,
+                "kp-parameters.cbor",
+                &"it is not what it was when this program connected",
+            ));
+        }
         after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
         if after.has_other_certificate(&before) {
             *self.0.certificate.lock() = Some(Arc::clone(&after.identity));
@@ -219,11 +231,22 @@ impl Client {
         self.0.credentials.send_replace(Arc::new(after));
     }
 
-    /// A publisher that seals under `policy`, or as the options say.
+    /// A publisher that seals with these tags, for the devices whose key policy they satisfy: as
+    /// [`Client::publisher`] with [`PublisherOptions::with_tags`].
     ///
     /// # Errors
     ///
-    /// [`Error::Policy`] if the policy asks for what the schema does not have,
+    /// As [`Client::publisher`].
+    pub fn publisher_with_tags(&self, tags: AttributeSet) -> Result<Publisher, Error> {
+        self.publisher(PublisherOptions::with_tags(tags))
+    }
+
+    /// A publisher that seals under a policy, or as the options say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] if the policy asks for what the schema does not have, [`Error::Tags`] if the tags do,
+    /// [`Error::NoKeyPolicies`] for tags where the authority has given no parameters for them,
     /// [`Error::DamagedIdentity`] if the identity's attribute key is of no epoch, [`Error::Seal`] for
     /// options out of their range.
     pub fn publisher(&self, options: impl Into<PublisherOptions>) -> Result<Publisher, Error> {
@@ -249,33 +272,43 @@ impl Client {
 
     pub(crate) fn sealer(&self, options: PublisherOptions) -> Result<Sealer, Error> {
         let PublisherOptions {
-            policy,
+            recipients,
             config,
             schema,
         } = options;
         let credentials = self.credentials();
-        if let Some(schema) = schema.as_ref().or(credentials.schema.as_ref()) {
-            schema
-                .check_policy(&policy)
-                .map_err(|reason| Error::Policy {
-                    policy: policy.to_string(),
-                    reason,
-                })?;
-        }
+        let schema = schema.as_ref().or(credentials.schema.as_ref());
         let signer: Arc<dyn Signer> = Arc::clone(&credentials.identity) as _;
         let current = smqtt_format::sealing_epoch(&credentials.sealing, clock::now().as_secs())
             .map_or(credentials.epoch, Epoch::new);
-        let parameters = self.0.parameters.clone();
-        Sealer::new(signer, parameters, policy, current, config).map_err(Error::Seal)
+        let sealer = match recipients {
+            Recipients::Policy(policy) => {
+                let checked = schema.map(|schema| schema.check_policy(&policy));
+                checked.transpose().map_err(|reason| Error::Policy {
+                    policy: policy.to_string(),
+                    reason,
+                })?;
+                let parameters = self.0.parameters.clone();
+                Sealer::new(signer, parameters, policy, current, config)
+            }
+            Recipients::Tags(tags) => {
+                let checked = schema.map(|schema| schema.check_set(&tags));
+                checked.transpose().map_err(|reason| Error::Tags {
+                    tags: tags.to_string(),
+                    reason,
+                })?;
+                let parameters = credentials.policy_parameters.clone();
+                let parameters = parameters.ok_or(Error::NoKeyPolicies)?;
+                Sealer::with_tags(signer, parameters, &tags, current, config)
+            }
+        };
+        sealer.map_err(Error::Seal)
     }
 
     pub(crate) fn opener(&self, config: OpenerConfig) -> Result<Opener, Error> {
         let identity = self.identity();
         let parameters = &self.0.parameters;
-        let mut held = all_attribute_keys(&identity, parameters)?.into_iter();
-        let newest = held
-            .next()
-            .ok_or_else(|| damaged(&identity, ATTRIBUTE_KEY, &"it is missing"))?;
+        let newest = decoded(&identity, parameters)?;
         let mut opener = Opener::new(
             identity.trust_anchor().clone(),
             parameters.clone(),
@@ -283,9 +316,7 @@ impl Client {
             config,
         )
         .map_err(Error::Open)?;
-        for earlier in held {
-            opener.add_key(earlier, clock::now()).map_err(Error::Open)?;
-        }
+        add_keys(&mut opener, &identity, parameters, clock::now())?;
         Ok(opener)
     }
 

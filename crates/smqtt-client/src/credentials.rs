@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use smqtt_abe::kp;
 use smqtt_format::Sealing;
 use smqtt_pki::{Identity, tls};
 use smqtt_policy::{Epoch, Schema};
 
-use crate::keys::{ATTRIBUTE_KEY, Keys, damaged};
+use crate::keys::{ATTRIBUTE_KEY, Keys, damaged, policy_parameters};
 use crate::renew::sealing;
 use crate::{BrokerAddress, Error, schema};
 
@@ -15,7 +16,9 @@ pub(crate) struct Credentials {
     pub(crate) identity: Arc<Identity>,
     /// The epoch of the attribute key.
     pub(crate) epoch: Epoch,
-    /// What policies have to keep to, if the authority has said.
+    /// What is needed to seal with tags, if the authority has given it.
+    pub(crate) policy_parameters: Option<kp::PublicParameters>,
+    /// What policies and tags have to keep to, if the authority has said.
     pub(crate) schema: Option<Schema>,
     /// From when publishers seal for which epoch.
     pub(crate) sealing: Vec<Sealing>,
@@ -29,6 +32,7 @@ impl Credentials {
             .ok_or_else(|| damaged(&identity, ATTRIBUTE_KEY, &"it is of no epoch"))?;
         Ok(Self {
             epoch,
+            policy_parameters: policy_parameters(&identity)?,
             schema: schema(&identity)?,
             sealing: sealing(&identity, epoch),
             identity,
@@ -45,6 +49,7 @@ impl Credentials {
         Self {
             identity: Arc::clone(&self.identity),
             epoch: self.epoch,
+            policy_parameters: self.policy_parameters.clone(),
             schema: self.schema.clone(),
             sealing: newer(sealing, &self.sealing),
         }

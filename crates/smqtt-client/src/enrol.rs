@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Url;
-use smqtt_abe::cp;
+use smqtt_abe::{cp, kp};
 use smqtt_pki::enrolment::{ENROL_PATH, EnrolRequest, EnrolResponse, SecretText};
-use smqtt_pki::{DeviceId, Fingerprint, Identity, IdentityKey, IdentityParts, tls};
-use smqtt_policy::{AttributeSet, Epoch, Schema};
+use smqtt_pki::{
+    DeviceId, Fingerprint, Identity, IdentityKey, IdentityParts, KeyPolicyParts, tls,
+};
+use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 
 use crate::ask::Authority;
 use crate::{BrokerAddress, Error, clock};
@@ -102,6 +104,8 @@ pub struct Enrolled {
     pub device: DeviceId,
     /// The attributes that the authority gave it, without the epoch.
     pub attributes: AttributeSet,
+    /// What it may read beside that by its key policy, if it has one.
+    pub key_policy: Option<Policy>,
     /// The epoch for which its attribute key holds.
     pub epoch: Epoch,
     /// The broker, if the authority named one.
@@ -138,6 +142,7 @@ pub async fn enrol(enrolment: Enrolment, directory: &Path) -> Result<Enrolled, E
             attribute_key: answer.attribute_key.reveal(),
             sealing: &answer.sealing,
             schema: answer.schema.as_deref(),
+            key_policy: key_policy_parts(&answer),
         })
         .map_err(Error::Identity)?;
     Ok(enrolled)
@@ -185,6 +190,10 @@ pub(crate) fn check(
         .map_err(|error| unusable("the public parameters", &error))?;
     let key = cp::AttributeKey::from_bytes(answer.attribute_key.reveal(), &parameters)
         .map_err(|error| unusable("the attribute key", &error))?;
+    let epoch = key
+        .epoch()
+        .ok_or_else(|| Error::AuthorityAnswer("the attribute key is of no epoch".to_owned()))?;
+    let key_policy = check_key_policy(answer, epoch)?;
     if let Some(schema) = &answer.schema {
         Schema::from_toml(schema).map_err(|error| unusable("its schema", &error))?;
     }
@@ -194,9 +203,51 @@ pub(crate) fn check(
     Ok(Enrolled {
         device: answer.device.clone(),
         attributes: key.attributes().without_epoch(),
-        epoch: key
-            .epoch()
-            .ok_or_else(|| Error::AuthorityAnswer("the attribute key is of no epoch".to_owned()))?,
+        key_policy,
+        epoch,
         broker: answer.broker.clone(),
     })
+}
+
+/// What an answer has for key policies, to be written.
+pub(crate) fn key_policy_parts(answer: &EnrolResponse) -> Option<KeyPolicyParts<'_>> {
+    answer.key_policy.as_ref().map(|given| KeyPolicyParts {
+        parameters: &given.parameters,
+        granted: given
+            .granted
+            .as_ref()
+            .map(|granted| (granted.policy.as_str(), granted.key.reveal())),
+    })
+}
+
+/// Checks that what an answer has for key policies belongs together: the policy key is for the policy, at this epoch.
+fn check_key_policy(answer: &EnrolResponse, epoch: Epoch) -> Result<Option<Policy>, Error> {
+    let unusable = |what: &str, error: &dyn std::fmt::Display| {
+        Error::AuthorityAnswer(format!("{what}: {error}"))
+    };
+    let Some(given) = &answer.key_policy else {
+        return Ok(None);
+    };
+    if given.suite != smqtt_abe::Suite::FabeoKpBls12381 as u8 {
+        return Err(Error::AuthorityAnswer(format!(
+            "suite {} is not known for key policies: update this program",
+            given.suite
+        )));
+    }
+    let parameters = kp::PublicParameters::from_bytes(&given.parameters)
+        .map_err(|error| unusable("the public parameters of key policies", &error))?;
+    let Some(granted) = &given.granted else {
+        return Ok(None);
+    };
+    let policy = Policy::from_canonical(&granted.policy)
+        .map_err(|error| unusable("the key policy", &error))?;
+    let key = kp::PolicyKey::from_bytes(granted.key.reveal(), &parameters)
+        .map_err(|error| unusable("the policy key", &error))?;
+    if *key.policy() != policy.at_epoch(epoch) {
+        return Err(Error::AuthorityAnswer(format!(
+            "the policy key is for {}, not for {policy} at epoch {epoch}",
+            key.policy()
+        )));
+    }
+    Ok(Some(policy))
 }

@@ -55,6 +55,21 @@ pub enum Error {
         /// What the schema says.
         reason: smqtt_policy::Error,
     },
+    /// The tags are not ones that the authority's schema has: no key policy could ask for them.
+    #[error(
+        "the tags `{tags}` are not ones of this authority: {reason}; if they are new there, `smqtt renew` fetches the schema"
+    )]
+    Tags {
+        /// The tags in their canonical form.
+        tags: String,
+        /// What the schema says.
+        reason: smqtt_policy::Error,
+    },
+    /// The authority has given no parameters for key policies.
+    #[error(
+        "this identity cannot seal with tags: its authority had no parameters for key policies when it enrolled; if it has now, `smqtt renew` fetches them"
+    )]
+    NoKeyPolicies,
     /// Sealing failed.
     #[error("the message cannot be sealed: {0}")]
     Seal(smqtt_envelope::Error),
@@ -214,6 +229,8 @@ impl Error {
             | Self::Option(_)
             | Self::Topic { .. }
             | Self::Policy { .. }
+            | Self::Tags { .. }
+            | Self::NoKeyPolicies
             | Self::Queue { .. }
             | Self::Session { .. }
             | Self::Seal(_) => ErrorKind::Input,

@@ -3,10 +3,10 @@
 use smqtt_envelope::{Event, Message, Opener, OpenerConfig, Refusal};
 use smqtt_format::{Access, Envelope, KeyId, announce};
 use smqtt_pki::{DeviceId, Identity, UnixTime};
-use smqtt_policy::{Explanation, Policy};
+use smqtt_policy::{AttributeSet, Explanation, Policy};
 
 use crate::Error;
-use crate::keys::Keys;
+use crate::keys::{Keys, add_keys, decoded};
 
 /// A payload as somebody captured it.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,9 @@ pub struct Findings {
     pub topic: Option<String>,
     /// The policy, as the key frame has it, verified or not.
     pub policy: Option<String>,
-    /// What of the policy this identity holds and lacks.
+    /// The tags, as the key frame has them, verified or not, without topic and epoch.
+    pub tags: Option<String>,
+    /// What of the policy this identity holds and lacks; what of this identity's key policy the tags have and lack.
     pub explanation: Option<Explanation>,
     /// The epoch of the key frame.
     pub epoch: Option<u64>,
@@ -65,6 +67,10 @@ impl Capture<'_> {
             Access::Policy(text) => Some(text.to_owned()),
             Access::Attributes(_) => None,
         });
+        let label = content.and_then(|content| match content.access {
+            Access::Policy(_) => None,
+            Access::Attributes(encoded) => AttributeSet::decode(encoded).ok(),
+        });
         let topic = self
             .topic
             .or(content.map(|content| content.topic))
@@ -76,7 +82,11 @@ impl Capture<'_> {
         let explanation = policy
             .as_deref()
             .and_then(|text| Policy::from_canonical(text).ok())
-            .map(|policy| policy.explain(&held));
+            .map(|policy| policy.explain(&held))
+            .or(label
+                .as_ref()
+                .zip(crate::key_policy(identity)?)
+                .map(|(label, policy)| policy.explain(label)));
 
         let config = OpenerConfig {
             wait: std::time::Duration::ZERO,
@@ -86,10 +96,11 @@ impl Capture<'_> {
         let mut opener = Opener::new(
             identity.trust_anchor().clone(),
             keys.parameters.clone(),
-            keys.another_attribute_key(identity)?,
+            decoded(identity, &keys.parameters)?,
             config,
         )
         .map_err(Error::Open)?;
+        add_keys(&mut opener, identity, &keys.parameters, now)?;
         // Without any topic the message cannot be opened, but everything else can be said.
         let at = topic.as_deref().unwrap_or("unknown");
         if let (Some(frame), Some(kid)) = (&frame, &kid) {
@@ -107,6 +118,7 @@ impl Capture<'_> {
             publisher: None,
             topic,
             policy,
+            tags: label.map(|label| label.without_topic().without_epoch().to_string()),
             explanation,
             epoch: content.map(|content| content.epoch),
         };

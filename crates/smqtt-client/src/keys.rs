@@ -1,13 +1,18 @@
 //! What an identity lets its device read.
 
-use smqtt_abe::cp;
-use smqtt_pki::Identity;
-use smqtt_policy::{AttributeSet, Schema};
+use smqtt_abe::{cp, kp};
+use smqtt_envelope::Opener;
+use smqtt_pki::{Identity, UnixTime};
+use smqtt_policy::{AttributeSet, Policy, Schema};
 
 use crate::Error;
 
 /// The file of the attribute key.
 pub(crate) const ATTRIBUTE_KEY: &str = "attribute.key";
+/// The file of the policy key.
+const POLICY_KEY: &str = "policy.key";
+/// The file of the public parameters of key policies.
+const POLICY_PARAMETERS: &str = "kp-parameters.cbor";
 
 /// The ABE parts of an identity, decoded and checked.
 pub(crate) struct Keys {
@@ -34,18 +39,67 @@ impl Keys {
     }
 }
 
-impl Keys {
-    /// The attribute key once more: each opener owns one, and erases it.
-    pub(crate) fn another_attribute_key(
-        &self,
-        identity: &Identity,
-    ) -> Result<cp::AttributeKey, Error> {
-        decoded(identity, &self.parameters)
+/// Hands all keys of an identity to an opener that holds others of this device: the policy keys first, since the attribute keys say
+/// which epoch the reader is at.
+pub(crate) fn add_keys(
+    opener: &mut Opener,
+    identity: &Identity,
+    parameters: &cp::PublicParameters,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let unfit = |file| move |error| damaged(identity, file, &error);
+    if let Some(parameters) = policy_parameters(identity)? {
+        for key in all_policy_keys(identity, &parameters)? {
+            opener
+                .add_policy_key(&parameters, key)
+                .map_err(unfit(POLICY_KEY))?;
+        }
     }
+    for key in all_attribute_keys(identity, parameters)? {
+        opener.add_key(key, now).map_err(unfit(ATTRIBUTE_KEY))?;
+    }
+    Ok(())
+}
+
+/// The public parameters of key policies, if the authority has given them.
+pub(crate) fn policy_parameters(
+    identity: &Identity,
+) -> Result<Option<kp::PublicParameters>, Error> {
+    identity
+        .policy_parameters()
+        .map(kp::PublicParameters::from_bytes)
+        .transpose()
+        .map_err(|error| damaged(identity, POLICY_PARAMETERS, &error))
+}
+
+/// The policy key of the newest epoch, if the device has a key policy.
+pub(crate) fn policy_key(
+    identity: &Identity,
+    parameters: &kp::PublicParameters,
+) -> Result<Option<kp::PolicyKey>, Error> {
+    identity
+        .policy_key()
+        .map(|key| kp::PolicyKey::from_bytes(key, parameters))
+        .transpose()
+        .map_err(|error| damaged(identity, POLICY_KEY, &error))
+}
+
+/// All policy keys of an identity.
+fn all_policy_keys(
+    identity: &Identity,
+    parameters: &kp::PublicParameters,
+) -> Result<Vec<kp::PolicyKey>, Error> {
+    let mut keys = Vec::from_iter(policy_key(identity, parameters)?);
+    for earlier in identity.earlier_policy_keys() {
+        let key = kp::PolicyKey::from_bytes(earlier, parameters)
+            .map_err(|error| damaged(identity, "policy.N.key", &error))?;
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 /// All attribute keys of an identity, that of the newest epoch first.
-pub(crate) fn all_attribute_keys(
+fn all_attribute_keys(
     identity: &Identity,
     parameters: &cp::PublicParameters,
 ) -> Result<Vec<cp::AttributeKey>, Error> {
@@ -65,7 +119,7 @@ pub(crate) fn damaged(identity: &Identity, file: &str, reason: &dyn std::fmt::Di
     }
 }
 
-fn decoded(
+pub(crate) fn decoded(
     identity: &Identity,
     parameters: &cp::PublicParameters,
 ) -> Result<cp::AttributeKey, Error> {
@@ -93,4 +147,17 @@ pub fn schema(identity: &Identity) -> Result<Option<Schema>, Error> {
 /// [`Error::DamagedIdentity`] if the attribute key cannot be read.
 pub fn attributes(identity: &Identity) -> Result<AttributeSet, Error> {
     Ok(Keys::of(identity)?.attribute_key.attributes().clone())
+}
+
+/// What an identity's device may open by its key policy, beside what its attributes let it; `None` if it has no key policy.
+///
+/// # Errors
+///
+/// [`Error::DamagedIdentity`] if it cannot be read.
+pub fn key_policy(identity: &Identity) -> Result<Option<Policy>, Error> {
+    identity
+        .key_policy()
+        .map(Policy::from_canonical)
+        .transpose()
+        .map_err(|error| damaged(identity, "identity.toml", &error))
 }

@@ -105,7 +105,7 @@ pub use enrol::{Enrolled, Enrolment, enrol};
 pub use error::{Error, ErrorKind, Loss};
 pub use event::Event;
 pub use examine::{Capture, Findings};
-pub use keys::{attributes, schema};
+pub use keys::{attributes, key_policy, schema};
 pub use ledger::{Receipt, Tally};
 pub use options::{Options, Timeouts};
 pub use plaintext::PlaintextPublisher;
@@ -125,7 +125,7 @@ pub use subscriber::{Listener, Relayed, Subscriber};
 pub use topics::{publishable, subscribable};
 
 pub use smqtt_envelope::{
-    Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Padding, Refusal,
+    Access, Counters, Delivery, Event as EnvelopeEvent, Message, OpenerConfig, Padding, Refusal,
     RefusalCounts, SealerConfig, Signing,
 };
 pub use smqtt_format::{AuthorityState, KeyId, Sealing, Sequence, sealing_epoch};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smqtt_envelope::{Announcement, Delivery, Padding, Sealer, SealerConfig, Signing};
 use smqtt_format::announce::PREFIX;
-use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, sealing_epoch};
-use smqtt_policy::{Epoch, Policy, Schema};
+use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, Sequence, sealing_epoch};
+use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 use smqtt_proto::packet::{Publish, PublishProperties};
 use smqtt_proto::{MqttString, QoS, TopicName};
 use tokio::sync::{mpsc, watch};
@@ -19,21 +19,51 @@ use crate::ledger::Ledger;
 use crate::topics::publishable;
 use crate::{Error, Properties, Receipt, Tally, clock};
 
-/// How a [`Publisher`] seals: under which policy, with which key periods, how readers come by the
-/// key frames.
+/// How a [`Publisher`] seals: for whom, with which key periods, how readers come by the key frames.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    pub(crate) policy: Policy,
+    pub(crate) recipients: Recipients,
     pub(crate) config: SealerConfig,
     pub(crate) schema: Option<Schema>,
 }
 
+/// For whom a publisher seals.
+#[derive(Clone, Debug)]
+pub(crate) enum Recipients {
+    /// Devices whose attributes satisfy it.
+    Policy(Policy),
+    /// Devices whose key policy they satisfy.
+    Tags(AttributeSet),
+}
+
 impl PublisherOptions {
-    /// Announced frames and the default key period.
+    /// For the devices whose attributes satisfy `policy`; announced frames and the default key period.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
+        Self::sealing_for(Recipients::Policy(policy))
+    }
+
+    /// For the devices whose key policy `tags` satisfy, together with the topic; announced frames and the default key period.
+    /// The frame says the topic, so that each topic has one of its own.
+    ///
+    /// ```no_run
+    /// # async fn example(client: smqtt_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use smqtt_client::PublisherOptions;
+    ///
+    /// let tags = "site = 4, kind = temperature".parse()?;
+    /// let mut publisher = client.publisher(PublisherOptions::with_tags(tags))?;
+    /// publisher.publish("plant/7/temperature", "21.5").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_tags(tags: AttributeSet) -> Self {
+        Self::sealing_for(Recipients::Tags(tags))
+    }
+
+    fn sealing_for(recipients: Recipients) -> Self {
         Self {
-            policy,
+            recipients,
             config: SealerConfig::default(),
             schema: None,
         }
@@ -43,6 +73,13 @@ impl PublisherOptions {
     #[must_use]
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.config.delivery = delivery;
+        self
+    }
+
+    /// How many messages one key frame seals at each topic. Default: 65,535.
+    #[must_use]
+    pub fn max_messages(mut self, max: Sequence) -> Self {
+        self.config.max_messages = max;
         self
     }
 
@@ -67,7 +104,7 @@ impl PublisherOptions {
         self
     }
 
-    /// The schema that the policy has to keep to, instead of the one that the identity has from its authority.
+    /// The schema that the policy or the tags have to keep to, instead of the one that the identity has from its authority.
     #[must_use]
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = Some(schema);
@@ -131,7 +168,7 @@ impl<'a> Publication<'a> {
     }
 }
 
-/// Seals messages under one policy and publishes them.
+/// Seals messages under one policy, or with one set of tags, and publishes them.
 ///
 /// The key frame is acknowledged by the broker before the first message under it goes out. Frames
 /// are cleared when their period ends and by [`Publisher::close`]; a publisher that is dropped clears

@@ -12,7 +12,7 @@ use smqtt_pki::{Identity, RenewalParts, UnixTime, tls};
 use smqtt_policy::{AttributeSet, Epoch, Policy};
 
 use crate::ask::Authority;
-use crate::keys::Keys;
+use crate::keys::{Keys, policy_key, policy_parameters};
 use crate::{Error, enrol};
 
 /// What a device has after a renewal.
@@ -21,6 +21,8 @@ use crate::{Error, enrol};
 pub struct Renewed {
     /// The attributes that the authority gives it, without the epoch.
     pub attributes: AttributeSet,
+    /// What it may read beside that by its key policy, if it has one.
+    pub key_policy: Option<Policy>,
     /// The epoch of its attribute key.
     pub epoch: Epoch,
     /// The epoch of the key that it had before.
@@ -74,18 +76,30 @@ pub async fn renew(directory: &Path, timeout: Duration) -> Result<Renewed, Error
             "it is of other ABE parameters than this identity: enrol again".to_owned(),
         ));
     }
+    if let (Some(known), Some(given)) = (identity.policy_parameters(), &answer.key_policy)
+        && given.parameters != known
+    {
+        return Err(Error::AuthorityAnswer(
+            "it is of other parameters for key policies than this identity: enrol again".to_owned(),
+        ));
+    }
     let before = held.attribute_key.epoch();
+    let before_policy = match policy_parameters(&identity)? {
+        Some(parameters) => policy_key(&identity, &parameters)?.and_then(|key| key.policy().epoch()),
+        None => None,
+    };
+    let other = |epoch: &Epoch| *epoch != given.epoch;
     let staged = identity
         .stage_renewal(&RenewalParts {
             chain_pem: &answer.certificate_chain,
             root_list: answer.root_list.as_deref(),
             attribute_key: answer.attribute_key.reveal(),
-            earlier_epoch: before
-                .filter(|before| *before != given.epoch)
-                .map(Epoch::get),
+            earlier_epoch: before.filter(other).map(Epoch::get),
             broker: answer.broker.as_deref(),
             sealing: &answer.sealing,
             schema: answer.schema.as_deref(),
+            key_policy: enrol::key_policy_parts(&answer),
+            earlier_policy_epoch: before_policy.filter(other).map(Epoch::get),
         })
         .map_err(Error::Identity)?;
     let fresh = Keys::of(staged.identity())?;
@@ -109,6 +123,7 @@ pub async fn renew(directory: &Path, timeout: Duration) -> Result<Renewed, Error
     let identity = staged.commit().map_err(Error::Identity)?;
     Ok(Renewed {
         attributes: given.attributes,
+        key_policy: given.key_policy,
         epoch: given.epoch,
         before,
         expires: identity.validity().not_after(),

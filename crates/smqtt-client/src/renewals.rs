@@ -233,6 +233,7 @@ impl Keeper {
         self.client.take_over(Arc::new(identity))?;
         Ok(Some(Renewed {
             attributes: held.without_epoch(),
+            key_policy: crate::key_policy(&self.client.identity())?,
             epoch: self.client.epoch(),
             before: Some(before),
             expires,

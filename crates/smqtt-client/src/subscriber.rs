@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::ahead::Ahead;
 use crate::credentials::Credentials;
 use crate::inbox::{Inbound, Inbox, Receipt};
-use crate::keys::{ATTRIBUTE_KEY, Keys, all_attribute_keys, damaged};
+use crate::keys::{Keys, add_keys};
 use crate::received::Deliveries;
 #[cfg(feature = "session")]
 use crate::session::Keeper;
@@ -186,7 +186,7 @@ impl Subscriber {
         }
     }
 
-    /// Takes over the attribute keys of an identity that was renewed: messages that waited for it are opened. So is what the
+    /// Takes over the attribute and policy keys of an identity that was renewed: messages that waited for it are opened. So is what the
     /// root has taken back: nothing of it is opened any more.
     ///
     /// # Errors
@@ -197,12 +197,7 @@ impl Subscriber {
             self.opener.revoke(list.serials());
         }
         let keys = Keys::of(identity)?;
-        for key in all_attribute_keys(identity, &keys.parameters)? {
-            self.opener
-                .add_key(key, clock::now())
-                .map_err(|error| damaged(identity, ATTRIBUTE_KEY, &error))?;
-        }
-        Ok(())
+        add_keys(&mut self.opener, identity, &keys.parameters, clock::now())
     }
 
     /// The next opened message; everything else is passed over and only counted.

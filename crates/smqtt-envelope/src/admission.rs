@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use smqtt_abe::Suite;
-use smqtt_format::{Access, KeyFrame, KeyFrameContent, KeyId, SignatureAlgorithm};
+use smqtt_abe::{SharedKey, Suite};
+use smqtt_format::{KeyFrame, KeyFrameContent, KeyId, SignatureAlgorithm};
 use smqtt_pki::{CertificateDer, DeviceId, KeyType, Serial, UnixTime, VerifiedDevice};
-use smqtt_policy::{Epoch, Policy};
+use smqtt_policy::{AttributeSet, Epoch, Policy};
 
 use crate::content_key::confirms;
 use crate::keyring::{Entry, State};
 use crate::opener::expired;
-use crate::{Event, Opener, Refusal};
+use crate::{Access, Event, Opener, Refusal};
 
 /// Who is responsible, as far as it is known, and for what.
 type Refused = (Option<Arc<DeviceId>>, Refusal);
@@ -69,9 +69,7 @@ impl Opener {
         now: u64,
     ) -> Result<(Arc<DeviceId>, VerifiedDevice), Refused> {
         let content = frame.content();
-        if Suite::from_id(content.suite) != Some(Suite::FabeoCpBls12381)
-            || !matches!(content.access, Access::Policy(_))
-        {
+        if !is_supported(content) {
             return Err((None, Refusal::UnsupportedSuite(content.suite)));
         }
         self.counters.verifications += 1;
@@ -129,18 +127,20 @@ impl Opener {
         now: u64,
     ) -> Result<(), Refusal> {
         let content = frame.content();
-        let Access::Policy(policy) = content.access else {
-            return Err(Refusal::UnsupportedSuite(content.suite));
-        };
-        let policy: Arc<str> = policy.into();
         let epoch = Epoch::new(content.epoch);
+        let demand = Demand::of(content);
+        let (access, bound_to) = match &demand {
+            Ok(demand) => demand.shown(),
+            // Never shown: the frame is refused, now or when its epoch comes.
+            Err(_) => (Access::Policy("".into()), None),
+        };
         let (state, verdict) = if epoch > self.newest_epoch() {
             let held = self.newest_epoch();
             self.events.push_back(Event::EpochAhead { epoch, held });
             (State::Ahead(frame.as_bytes().into()), Ok(()))
         } else {
             let own = frame.certificates().first().copied().unwrap_or(&[]);
-            match self.unlock(content, &policy, own, &publisher, now) {
+            match demand.and_then(|demand| self.unlock(content, &demand, own, &publisher, now)) {
                 Ok(shared) => (State::Open(shared), Ok(())),
                 // This minute's allowance is no property of the frame.
                 Err(Refusal::TooManyKeys) => return Err(self.reject_for_now(digest, now)),
@@ -151,13 +151,16 @@ impl Opener {
             *digest,
             publisher,
             serials,
-            policy,
+            access,
             epoch,
             (content.created, content.ends()),
             content.topic.into(),
             state,
         );
         entry.padded = content.rules.padded;
+        if let Some(topic) = bound_to {
+            entry.bind_to(topic);
+        }
         if let Some(device) = signer {
             entry.sign_by(device);
         }
@@ -179,38 +182,49 @@ impl Opener {
     fn unlock(
         &mut self,
         content: &KeyFrameContent<'_>,
-        policy: &Arc<str>,
+        demand: &Demand,
         own_certificate: &[u8],
         publisher: &Arc<DeviceId>,
         now: u64,
-    ) -> Result<smqtt_abe::SharedKey, Refusal> {
+    ) -> Result<SharedKey, Refusal> {
         let epoch = Epoch::new(content.epoch);
         let held = self.newest_epoch();
         let Some(key) = self.keys.iter().find(|key| key.epoch() == Some(epoch)) else {
             return Err(Refusal::ExpiredEpoch { epoch, held });
         };
-        let parsed = Policy::from_canonical(policy).map_err(|_| Refusal::UnreadablePolicy)?;
-        let not_authorised = || Refusal::NotAuthorised {
-            policy: Arc::clone(policy),
+        let policy_key = self
+            .policy_keys
+            .iter()
+            .find(|key| key.policy().epoch() == Some(epoch))
+            .zip(self.policy_parameters.as_ref());
+        let refusal = demand.refusal(policy_key.is_some());
+        let may_open = match (demand, policy_key) {
+            (Demand::Policy(policy), _) => policy.evaluate(key.attributes()),
+            (Demand::Tags(label), Some((key, _))) => key.policy().evaluate(label),
+            (Demand::Tags(_), None) => false,
         };
-        if !parsed.evaluate(key.attributes()) {
-            return Err(not_authorised());
+        if !may_open {
+            return Err(refusal);
         }
         let limit = self.config.new_keys_per_minute;
         if !self.ring.may_decapsulate(publisher, now, limit) {
             return Err(Refusal::TooManyKeys);
         }
         self.counters.decapsulations += 1;
-        let shared = key
-            .decapsulate(
-                &self.parameters,
-                &parsed.at_epoch(epoch),
-                content.ciphertext,
-            )
-            .map_err(|error| match error {
-                smqtt_abe::Error::NotAuthorised => not_authorised(),
-                _ => Refusal::BadEncapsulation,
-            })?;
+        let shared = match (demand, policy_key) {
+            (Demand::Policy(policy), _) => {
+                let formula = policy.at_epoch(epoch);
+                key.decapsulate(&self.parameters, &formula, content.ciphertext)
+            }
+            (Demand::Tags(label), Some((key, parameters))) => {
+                key.decapsulate(parameters, label, content.ciphertext)
+            }
+            (Demand::Tags(_), None) => Err(smqtt_abe::Error::NotAuthorised),
+        }
+        .map_err(|error| match error {
+            smqtt_abe::Error::NotAuthorised => refusal,
+            _ => Refusal::BadEncapsulation,
+        })?;
         if confirms(content.confirmation, shared.as_bytes(), own_certificate) {
             Ok(shared)
         } else {
@@ -264,4 +278,71 @@ impl Opener {
 fn serials_of(device: &VerifiedDevice) -> Arc<[Serial]> {
     let own = std::iter::once(device.serial());
     own.chain(device.issuers().iter().copied()).collect()
+}
+
+/// What a reader's keys have to satisfy, or to be satisfied by.
+enum Demand {
+    Policy(Policy),
+    /// Tags with topic and epoch.
+    Tags(AttributeSet),
+}
+
+impl Demand {
+    fn of(content: &KeyFrameContent<'_>) -> Result<Self, Refusal> {
+        match content.access {
+            smqtt_format::Access::Policy(policy) => Policy::from_canonical(policy)
+                .map(Self::Policy)
+                .map_err(|_| Refusal::UnreadablePolicy),
+            smqtt_format::Access::Attributes(encoded) => AttributeSet::decode(encoded)
+                .ok()
+                .filter(|label| label.epoch() == Some(Epoch::new(content.epoch)))
+                .map(Self::Tags)
+                .ok_or(Refusal::UnreadablePolicy),
+        }
+    }
+
+    /// What the reader is told of it, and the topic that it is for.
+    fn shown(&self) -> (Access, Option<Arc<str>>) {
+        match self {
+            Self::Policy(policy) => (Access::Policy(policy.as_str().into()), None),
+            Self::Tags(label) => (
+                Access::Tags(tags_of(label)),
+                label.topic().map(Arc::<str>::from),
+            ),
+        }
+    }
+
+    /// Why it is not for a reader who has a policy key of its epoch, or none.
+    fn refusal(&self, has_policy_key: bool) -> Refusal {
+        match self {
+            Self::Policy(policy) => Refusal::NotAuthorised {
+                policy: policy.as_str().into(),
+            },
+            Self::Tags(label) if has_policy_key => Refusal::OutsideKeyPolicy {
+                tags: tags_of(label),
+            },
+            Self::Tags(label) => Refusal::NoKeyPolicy {
+                tags: tags_of(label),
+            },
+        }
+    }
+}
+
+/// The tags alone: topic and epoch stand beside them.
+fn tags_of(label: &AttributeSet) -> Arc<str> {
+    label.without_topic().without_epoch().to_string().into()
+}
+
+/// Whether this program has the suite, and the frame says who may open it in the suite's way.
+fn is_supported(content: &KeyFrameContent<'_>) -> bool {
+    matches!(
+        (Suite::from_id(content.suite), content.access),
+        (
+            Some(Suite::FabeoCpBls12381),
+            smqtt_format::Access::Policy(_)
+        ) | (
+            Some(Suite::FabeoKpBls12381),
+            smqtt_format::Access::Attributes(_)
+        )
+    )
 }

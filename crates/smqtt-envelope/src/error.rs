@@ -38,6 +38,17 @@ pub enum Error {
         /// The policy.
         policy: String,
     },
+    /// There are no tags: no key policy could be satisfied by them.
+    #[error("there are no tags: give at least one, such as kind = temperature")]
+    NoTags,
+    /// Tags and topic can not be put together.
+    #[error("the tags can not be put on messages for the topic {topic:?}: {reason}")]
+    Tags {
+        /// The topic.
+        topic: String,
+        /// Why not.
+        reason: smqtt_policy::Error,
+    },
     /// An epoch before the current one was given.
     #[error("epoch {given} lies before epoch {current}: epochs only go forward")]
     EpochBackwards {

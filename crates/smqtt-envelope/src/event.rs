@@ -74,11 +74,46 @@ pub enum Event {
     },
 }
 
+/// Who may open what is sealed under a key frame.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Devices whose attributes satisfy this policy, in canonical form.
+    Policy(Arc<str>),
+    /// Devices whose key policy these tags satisfy, together with the topic and the epoch; canonical text.
+    Tags(Arc<str>),
+}
+
+impl Access {
+    /// The policy, if it is one.
+    #[must_use]
+    pub fn policy(&self) -> Option<&str> {
+        match self {
+            Self::Policy(policy) => Some(policy),
+            Self::Tags(_) => None,
+        }
+    }
+
+    /// The tags, if these decide.
+    #[must_use]
+    pub fn tags(&self) -> Option<&str> {
+        match self {
+            Self::Policy(_) => None,
+            Self::Tags(tags) => Some(tags),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Policy(text) | Self::Tags(text) => text.len(),
+        }
+    }
+}
+
 /// An opened message.
 ///
 /// Publisher, topic, payload, key id and sequence number are authentic in this sense: a registered device, `publisher`, made
 /// and signed the key frame, and whoever sealed the message for this topic under it held the frame's key. That is the
-/// publisher, or another device that satisfies the same policy, unless the message is [signed](Message::signed).
+/// publisher, or another device that may open the same, unless the message is [signed](Message::signed).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
@@ -88,8 +123,8 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// The device that signed the key frame.
     pub publisher: Arc<DeviceId>,
-    /// The policy under which it was sealed, in canonical form.
-    pub policy: Arc<str>,
+    /// Who may open it.
+    pub access: Access,
     /// The key frame.
     pub kid: KeyId,
     /// The message's number under that frame and topic.

@@ -8,7 +8,7 @@ use smqtt_format::KeyId;
 use smqtt_pki::{DeviceId, Serial, VerifiedDevice};
 use smqtt_policy::Epoch;
 
-use crate::Refusal;
+use crate::{Access, Refusal};
 use crate::content_key::ContentKey;
 use crate::window::Window;
 
@@ -27,7 +27,9 @@ pub(crate) struct Entry {
     pub(crate) publisher: Arc<DeviceId>,
     /// Of its publisher's certificate, and of the intermediates above that.
     pub(crate) serials: Arc<[Serial]>,
-    pub(crate) policy: Arc<str>,
+    pub(crate) access: Access,
+    /// The only topic whose messages it may open, where its tags state one.
+    pub(crate) bound_to: Option<Arc<str>>,
     pub(crate) epoch: Epoch,
     pub(crate) created: u64,
     pub(crate) ends: u64,
@@ -72,7 +74,7 @@ impl Entry {
         digest: [u8; 32],
         publisher: Arc<DeviceId>,
         serials: Arc<[Serial]>,
-        policy: Arc<str>,
+        access: Access,
         epoch: Epoch,
         (created, ends): (u64, u64),
         home: Arc<str>,
@@ -83,11 +85,12 @@ impl Entry {
             State::Open(_) | State::Refused(_) => 0,
         };
         Self {
-            cost: ENTRY_COST + policy.len() + home.len() + kept,
+            cost: ENTRY_COST + access.len() + home.len() + kept,
             digest,
             publisher,
             serials,
-            policy,
+            access,
+            bound_to: None,
             epoch,
             created,
             ends,
@@ -98,6 +101,12 @@ impl Entry {
             announced: Vec::new(),
             topics: HashMap::new(),
         }
+    }
+
+    /// It opens messages at this topic only.
+    pub(crate) fn bind_to(&mut self, topic: Arc<str>) {
+        self.cost += topic.len();
+        self.bound_to = Some(topic);
     }
 
     /// Each message is signed by this device.
@@ -408,7 +417,7 @@ mod tests {
             [0; 32],
             Arc::new(publisher.parse().expect("a device name")),
             Arc::new([Serial::from_der_integer(&[1]).expect("positive")]),
-            "a = b".into(),
+            Access::Policy("a = b".into()),
             Epoch::new(1),
             (created, created + 100),
             "t".into(),

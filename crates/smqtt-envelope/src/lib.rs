@@ -1,6 +1,6 @@
 //! Seals and opens SMQTT messages: key frames, content keys, sequence windows, and everything a reader remembers.
 //!
-//! A publisher holds a [`Sealer`] for each of its policies; a reader holds one [`Opener`]. Both are plain state machines: no I/O, no
+//! A publisher holds a [`Sealer`] for each of its policies or sets of tags; a reader holds one [`Opener`]. Both are plain state machines: no I/O, no
 //! clock, no randomness of their own. The bytes are those of [`smqtt_format`]; `docs/envelope.md` is the normative text.
 //!
 //! # Invariants
@@ -65,6 +65,7 @@ mod keyring;
 mod memory;
 mod opener;
 mod padding;
+mod recipients;
 mod refusal;
 mod rejected;
 mod sealer;
@@ -73,7 +74,7 @@ mod window;
 
 pub use config::{Delivery, OpenerConfig, SealerConfig, Signing};
 pub use error::Error;
-pub use event::{Arrival, Counters, Event, Message};
+pub use event::{Access, Arrival, Counters, Event, Message};
 pub use memory::WindowRecord;
 pub use opener::Opener;
 pub use padding::{Padding, Sizes};

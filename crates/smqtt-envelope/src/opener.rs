@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smqtt_abe::cp::{AttributeKey, PublicParameters};
+use smqtt_abe::kp::{self, PolicyKey};
 use smqtt_format::{Envelope, KeyFrame, KeyId, SealedMessage, Sequence, announce, frame_digest};
 use smqtt_pki::{DeviceId, Serial, TrustAnchor, UnixTime};
 
@@ -41,6 +42,9 @@ pub struct Opener {
     pub(crate) parameters: PublicParameters,
     /// The newest epoch first; never empty, each with an epoch of its own.
     pub(crate) keys: Vec<AttributeKey>,
+    /// What belongs to a key policy, if the reader has one; as `keys`.
+    pub(crate) policy_parameters: Option<kp::PublicParameters>,
+    pub(crate) policy_keys: Vec<PolicyKey>,
     pub(crate) revoked: HashSet<Serial>,
     pub(crate) config: OpenerConfig,
     pub(crate) ring: Keyring,
@@ -69,6 +73,8 @@ impl Opener {
             anchor,
             parameters,
             keys: Vec::new(),
+            policy_parameters: None,
+            policy_keys: Vec::new(),
             revoked: HashSet::new(),
             ring: Keyring::new(config.key_bytes, config.key_bytes_per_publisher),
             rejected: Rejected::new(config.refused_frames),
@@ -166,19 +172,49 @@ impl Opener {
     pub fn add_key(&mut self, key: AttributeKey, now: UnixTime) -> Result<(), Error> {
         let now = now.as_secs();
         self.hold(key)?;
-        let stale = self.ring.find(|entry| {
-            matches!(
-                entry.state,
-                State::Refused(Refusal::NotAuthorised { .. } | Refusal::ExpiredEpoch { .. })
-            )
-        });
-        for kid in stale {
-            self.ring.remove(&kid);
-        }
+        self.forget_refused_for_keys();
         for kid in self.ring.find(|e| matches!(e.state, State::Ahead(_))) {
             self.admit_held_back(&kid, now);
         }
         Ok(())
+    }
+
+    /// Holds a policy key, issued under `parameters`: for messages whose tags decide who may open them. As with
+    /// [`add_key`](Self::add_key) one of the same epoch replaces the one before it, the four newest are kept, and key frames
+    /// that were refused for want of it have to come again. Which epoch the reader is at, its attribute keys say: where both are
+    /// renewed, the policy key comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEpoch`] and [`Error::WrongParameters`] for a key that does not fit.
+    pub fn add_policy_key(
+        &mut self,
+        parameters: &kp::PublicParameters,
+        key: PolicyKey,
+    ) -> Result<(), Error> {
+        let epoch = key.policy().epoch().ok_or(Error::NoEpoch)?;
+        let expected = self.policy_parameters.as_ref().unwrap_or(parameters).hash();
+        if key.parameters_hash() != parameters.hash() || parameters.hash() != expected {
+            return Err(Error::WrongParameters);
+        }
+        self.policy_parameters = Some(parameters.clone());
+        let held = &mut self.policy_keys;
+        held.retain(|held| held.policy().epoch() != Some(epoch));
+        held.push(key);
+        held.sort_by_key(|held| std::cmp::Reverse(held.policy().epoch()));
+        held.truncate(MAX_KEYS);
+        self.forget_refused_for_keys();
+        Ok(())
+    }
+
+    /// Forgets the verdicts on key frames that other keys may overturn.
+    fn forget_refused_for_keys(&mut self) {
+        let stale = self.ring.find(
+            |entry| matches!(&entry.state, State::Refused(reason) if reason.depends_on_the_keys()),
+        );
+        for kid in stale {
+            self.ring.remove(&kid);
+        }
     }
 
     /// Refuses, from now on, everything from publishers with these certificates, or with what these intermediates have issued.
@@ -337,13 +373,19 @@ impl Opener {
         let unfit = expired(&self.config, entry.ends, now)
             .or_else(|| unwanted(&self.config, &publisher, entry.created, now))
             .or_else(|| {
+                let bound_to = entry.bound_to.as_ref().filter(|to| ***to != *topic)?;
+                Some(Refusal::WrongTopic {
+                    sealed_for: Arc::clone(bound_to),
+                })
+            })
+            .or_else(|| {
                 let unsigned = self.config.require_signature && entry.signer.is_none();
                 unsigned.then_some(Refusal::Unsigned)
             });
         if let Some(reason) = unfit {
             return self.refuse(topic.into(), Some(kid), Some(publisher), arrival, reason);
         }
-        let policy = Arc::clone(&entry.policy);
+        let access = entry.access.clone();
         let key_created = entry.created;
         let signed = entry.signer.is_some();
         let sequence = sealed.sequence();
@@ -402,7 +444,7 @@ impl Opener {
             topic,
             payload,
             publisher,
-            policy,
+            access,
             kid,
             sequence,
             key_created,

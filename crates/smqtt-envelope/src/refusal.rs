@@ -78,14 +78,26 @@ pub enum Refusal {
         /// The reader's newest epoch.
         held: Epoch,
     },
-    /// The key frame's policy can not be read, or is not in its canonical form.
-    #[error("the key frame's policy can not be read by this program")]
+    /// The key frame's policy or tags can not be read, or are not in their canonical form.
+    #[error("the key frame's policy or tags can not be read by this program")]
     UnreadablePolicy,
     /// The reader's attributes do not satisfy the policy.
     #[error("not authorised: this device does not satisfy {policy}")]
     NotAuthorised {
         /// The policy's text.
         policy: Arc<str>,
+    },
+    /// Its tags decide who may open it, by key policies, and the reader has none.
+    #[error("not authorised: it is tagged {tags}, and this device has no key policy")]
+    NoKeyPolicy {
+        /// The tags' text.
+        tags: Arc<str>,
+    },
+    /// Its tags, with the topic, do not satisfy the reader's key policy.
+    #[error("not authorised: its tags, {tags}, do not satisfy this device's key policy")]
+    OutsideKeyPolicy {
+        /// The tags' text.
+        tags: Arc<str>,
     },
     /// The key frame is older than keys which this reader had to forget, so it can not tell a new message from a replay.
     #[error("its key was forgotten to bound memory: raise the reader's key_bytes limits")]
@@ -181,6 +193,8 @@ codes! {
     Self::EpochAhead { .. } => "epoch-ahead",
     Self::UnreadablePolicy => "unreadable-policy",
     Self::NotAuthorised { .. } => "not-authorised",
+    Self::NoKeyPolicy { .. } => "no-key-policy",
+    Self::OutsideKeyPolicy { .. } => "outside-key-policy",
     Self::ForgottenKey => "forgotten-key",
     Self::TooManyKeys => "too-many-keys",
     Self::BadEncapsulation => "bad-encapsulation",
@@ -205,6 +219,17 @@ impl Refusal {
             .iter()
             .position(|other| *other == code)
             .expect("the same list makes both")
+    }
+
+    /// Whether the reader's keys decided, so that others may decide otherwise.
+    pub(crate) fn depends_on_the_keys(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAuthorised { .. }
+                | Self::NoKeyPolicy { .. }
+                | Self::OutsideKeyPolicy { .. }
+                | Self::ExpiredEpoch { .. }
+        )
     }
 
     /// Whether the same frame may be judged otherwise at another time, without anything else having changed.

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::CryptoRng;
-use smqtt_abe::SharedKey;
-use smqtt_abe::cp::PublicParameters;
+use smqtt_abe::{SharedKey, cp, kp};
 use smqtt_format::{
-    Access, KeyFrame, KeyFrameContent, KeyId, MessageRules, Sequence, SignatureAlgorithm,
-    UnsignedKeyFrame, announce, countersign_structure, frame_digest,
+    KeyFrame, KeyFrameContent, KeyId, MessageRules, Sequence, SignatureAlgorithm, UnsignedKeyFrame,
+    announce, countersign_structure, frame_digest,
 };
 use smqtt_pki::{CertificateDer, Identity, IdentityKey, UnixTime};
-use smqtt_policy::{Epoch, Policy};
+use smqtt_policy::{AttributeSet, Epoch, Policy};
 
 use crate::content_key::{ContentKey, Shape, confirmation};
+use crate::recipients::Recipients;
 use crate::{Delivery, Error, SealerConfig, Signing};
 
 /// How many seconds the clock may go back within a key period before the period is ended: readers would take the frame
@@ -78,7 +78,7 @@ pub struct Sealed {
     pub sequence: Sequence,
 }
 
-/// Seals messages of one publisher under one policy.
+/// Seals messages of one publisher under one policy, or with one set of tags.
 ///
 /// # Invariant
 ///
@@ -87,12 +87,12 @@ pub struct Sealed {
 /// numbers never wrap. For the same reason a sealer can not be cloned or stored.
 pub struct Sealer {
     signer: Arc<dyn Signer>,
-    parameters: PublicParameters,
-    policy: Policy,
+    recipients: Recipients,
     epoch: Epoch,
     config: SealerConfig,
     lifetime: u32,
-    period: Option<Period>,
+    /// One under a policy; with tags one for each topic, by its name.
+    periods: HashMap<Box<str>, Period>,
     /// Announcements of ended periods that the caller has not been told yet.
     clear: Vec<String>,
     frames: u64,
@@ -126,8 +126,46 @@ impl Sealer {
     /// [`Error::Config`] for a value out of its range; [`Error::TopicInPolicy`].
     pub fn new(
         signer: Arc<dyn Signer>,
-        parameters: PublicParameters,
+        parameters: cp::PublicParameters,
         policy: Policy,
+        epoch: Epoch,
+        config: SealerConfig,
+    ) -> Result<Self, Error> {
+        if policy.asks_for_topic() {
+            return Err(Error::TopicInPolicy {
+                policy: policy.to_string(),
+            });
+        }
+        let recipients = Recipients::Policy { parameters, policy };
+        Self::sealing_for(recipients, signer, epoch, config)
+    }
+
+    /// A sealer with `tags` at `epoch`, for the devices whose key policy the tags satisfy, together with the topic. Each topic
+    /// has a key frame of its own, because the frame says the topic: `max_topics` of them are kept, and beyond that the oldest
+    /// period ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a value out of its range; [`Error::NoTags`].
+    pub fn with_tags(
+        signer: Arc<dyn Signer>,
+        parameters: kp::PublicParameters,
+        tags: &AttributeSet,
+        epoch: Epoch,
+        config: SealerConfig,
+    ) -> Result<Self, Error> {
+        // Topic and epoch are put in anew for each frame.
+        let tags = tags.without_topic().without_epoch();
+        if tags.is_empty() {
+            return Err(Error::NoTags);
+        }
+        let recipients = Recipients::Tags { parameters, tags };
+        Self::sealing_for(recipients, signer, epoch, config)
+    }
+
+    fn sealing_for(
+        recipients: Recipients,
+        signer: Arc<dyn Signer>,
         epoch: Epoch,
         config: SealerConfig,
     ) -> Result<Self, Error> {
@@ -144,19 +182,13 @@ impl Sealer {
                 allowed: "at least 1",
             });
         }
-        if policy.asks_for_topic() {
-            return Err(Error::TopicInPolicy {
-                policy: policy.to_string(),
-            });
-        }
         Ok(Self {
             signer,
-            parameters,
-            policy,
+            recipients,
             epoch,
             config,
             lifetime,
-            period: None,
+            periods: HashMap::new(),
             clear: Vec::new(),
             frames: 0,
             signed: 0,
@@ -208,13 +240,18 @@ impl Sealer {
     ) -> Result<Sealed, Error> {
         check_topic(topic)?;
         let now = now.as_secs();
-        if !self.serves(topic, now) {
-            self.end_period();
-            self.period = Some(self.begin_period(topic, now, rng)?);
+        let place = self.recipients.period_of(topic);
+        if !self.serves(place, topic, now) {
+            self.end_period(place);
+            while self.periods.len() >= self.config.max_topics {
+                self.end_oldest();
+            }
+            let begun = self.begin_period(topic, now, rng)?;
+            self.periods.insert(place.into(), begun);
             self.frames += 1;
         }
         let max = self.config.max_messages;
-        let period = self.period.as_mut().expect("begun above");
+        let period = self.periods.get_mut(place).expect("begun above");
         if !period.topics.contains_key(topic) {
             let key = ContentKey::derive(period.key.as_bytes(), &period.digest, topic);
             period.topics.insert(
@@ -267,10 +304,10 @@ impl Sealer {
         })
     }
 
-    /// The announcements of the current period, to be repeated where the broker may have lost them.
+    /// The announcements of the current periods, to be repeated where the broker may have lost them.
     pub fn announcements(&self, now: UnixTime) -> Vec<Announcement> {
-        self.period
-            .iter()
+        self.periods
+            .values()
             .flat_map(|period| {
                 period
                     .announced()
@@ -309,14 +346,28 @@ impl Sealer {
     /// Ends the period; the next message begins another. Returns the topics of announcements to be cleared, which makes messages
     /// under them unreadable to whoever has not seen the frame by then.
     pub fn end(&mut self) -> Vec<String> {
-        self.end_period();
+        for (_, period) in self.periods.drain() {
+            self.clear.extend(period.cleared());
+        }
         std::mem::take(&mut self.clear)
     }
 
-    /// The policy.
+    /// The policy, if it seals under one.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Option<&Policy> {
+        match &self.recipients {
+            Recipients::Policy { policy, .. } => Some(policy),
+            Recipients::Tags { .. } => None,
+        }
+    }
+
+    /// The tags, if it seals with some.
+    #[must_use]
+    pub fn tags(&self) -> Option<&AttributeSet> {
+        match &self.recipients {
+            Recipients::Policy { .. } => None,
+            Recipients::Tags { tags, .. } => Some(tags),
+        }
     }
 
     /// The epoch.
@@ -337,9 +388,9 @@ impl Sealer {
         self.signed
     }
 
-    /// Whether the current period can seal one more message for `topic`.
-    fn serves(&self, topic: &str, now: u64) -> bool {
-        self.period.as_ref().is_some_and(|period| {
+    /// Whether the current period of that place can seal one more message for `topic`.
+    fn serves(&self, place: &str, topic: &str, now: u64) -> bool {
+        self.periods.get(place).is_some_and(|period| {
             now < period.ends
                 && now.saturating_add(CLOCK_BACKSTEP) >= period.created
                 && match period.topics.get(topic) {
@@ -349,12 +400,17 @@ impl Sealer {
         })
     }
 
-    fn end_period(&mut self) {
-        if let Some(period) = self.period.take() {
-            let cleared = period
-                .announced()
-                .map(|topic| announce::topic(topic, &period.kid));
-            self.clear.extend(cleared);
+    fn end_period(&mut self, place: &str) {
+        if let Some(period) = self.periods.remove(place) {
+            self.clear.extend(period.cleared());
+        }
+    }
+
+    /// Ends the period that has begun first.
+    fn end_oldest(&mut self) {
+        let oldest = self.periods.iter().min_by_key(|(_, p)| p.created);
+        if let Some(place) = oldest.map(|(place, _)| place.clone()) {
+            self.end_period(&place);
         }
     }
 
@@ -368,15 +424,13 @@ impl Sealer {
         let own = chain.first().ok_or(smqtt_format::Error::Empty {
             part: "certificate chain",
         })?;
-        let (ciphertext, key) = self
-            .parameters
-            .encapsulate(&self.policy.at_epoch(self.epoch), rng)?;
-        let confirmation = confirmation(key.as_bytes(), own);
+        let made = self.recipients.encapsulate(self.epoch, topic, rng)?;
+        let confirmation = confirmation(made.key.as_bytes(), own);
         let content = KeyFrameContent {
-            suite: smqtt_abe::Suite::FabeoCpBls12381.id(),
-            access: Access::Policy(self.policy.as_str()),
+            suite: made.suite.id(),
+            access: made.access(),
             epoch: self.epoch.get(),
-            ciphertext: &ciphertext,
+            ciphertext: &made.ciphertext,
             created: now,
             lifetime: self.lifetime,
             confirmation: &confirmation,
@@ -395,7 +449,7 @@ impl Sealer {
             kid: KeyId::of_digest(&digest),
             frame,
             digest,
-            key,
+            key: made.key,
             created: now,
             ends,
             topics: HashMap::new(),
@@ -404,6 +458,12 @@ impl Sealer {
 }
 
 impl Period {
+    /// The topics of its announcements.
+    fn cleared(&self) -> impl Iterator<Item = String> {
+        self.announced()
+            .map(|topic| announce::topic(topic, &self.kid))
+    }
+
     fn announced(&self) -> impl Iterator<Item = &str> {
         self.topics
             .iter()
@@ -474,7 +534,7 @@ mod tests {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000));
         let mut seal = |sealer: &mut Sealer| sealer.seal("t", b"x", now, &mut rng).expect("sealed");
         let first = seal(&mut sealer);
-        let period = sealer.period.as_mut().expect("begun");
+        let period = sealer.periods.get_mut("").expect("begun");
         period.topics.get_mut("t").expect("used").next = Some(Sequence::MAX);
         let last = seal(&mut sealer);
         assert_eq!((last.kid, last.sequence), (first.kid, Sequence::MAX));

@@ -660,6 +660,8 @@ fn codes_are_stable_and_distinct() {
         "epoch-ahead",
         "unreadable-policy",
         "not-authorised",
+        "no-key-policy",
+        "outside-key-policy",
         "forgotten-key",
         "too-many-keys",
         "bad-encapsulation",

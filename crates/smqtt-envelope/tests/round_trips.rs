@@ -22,7 +22,7 @@ fn an_announced_key_opens_its_messages() {
     assert_eq!(message.payload, b"21.5");
     assert_eq!(&*message.topic, "plant/7");
     assert_eq!(message.publisher.as_str(), "sensor-17");
-    assert_eq!(&*message.policy, POLICY);
+    assert_eq!(message.access.policy(), Some(POLICY));
     assert_eq!(message.kid, first.kid);
     assert_eq!(message.sequence, Sequence::FIRST);
     assert_eq!(message.key_created, NOW);

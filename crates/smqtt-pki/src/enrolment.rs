@@ -194,6 +194,31 @@ pub struct EnrolResponse {
     /// The authority's schema of attributes, TOML, if it has one: what policies are checked against before anything is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
+    /// What key policies need; `None` from an authority that does not have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_policy: Option<KeyPolicyGrant>,
+}
+
+/// The key-policy part of an answer: every device can seal with tags, one that has a key policy can open what its policy allows.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KeyPolicyGrant {
+    /// The id of the ABE suite.
+    pub suite: u8,
+    /// ABE public parameters, base64 in JSON.
+    #[serde(with = "base64_text")]
+    pub parameters: Vec<u8>,
+    /// What the device may open, if it has such a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<PolicyKeyGrant>,
+}
+
+/// A key policy and the key for it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PolicyKeyGrant {
+    /// The key policy, canonical text.
+    pub policy: String,
+    /// ABE policy key of the answer's epoch, base64 in JSON.
+    pub key: SecretBytes,
 }
 
 /// From when publishers seal for an epoch.
@@ -258,6 +283,19 @@ pub struct ParametersResponse {
     pub suite: u8,
     /// The current epoch.
     pub epoch: u64,
+    /// ABE public parameters, base64 in JSON.
+    #[serde(with = "base64_text")]
+    pub parameters: Vec<u8>,
+    /// Those of key policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_policy: Option<KeyPolicyParameters>,
+}
+
+/// The public parameters of key policies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPolicyParameters {
+    /// The id of the ABE suite.
+    pub suite: u8,
     /// ABE public parameters, base64 in JSON.
     #[serde(with = "base64_text")]
     pub parameters: Vec<u8>,

@@ -28,6 +28,9 @@ use crate::{
 /// | `attribute.key` | ABE attribute key, opaque here | 0600 |
 /// | `schema.toml` | the authority's schema of attributes, opaque here, if it has one | 0644 |
 /// | `attribute.N.key` | ABE attribute key of the earlier epoch N, for what was sealed then; at most three | 0600 |
+/// | `kp-parameters.cbor` | ABE public parameters of key policies, opaque here, if the authority has them | 0644 |
+/// | `policy.key` | ABE policy key, opaque here, if the device has a key policy, which `identity.toml` names | 0600 |
+/// | `policy.N.key` | ABE policy key of the earlier epoch N; at most three | 0600 |
 ///
 /// The directory itself has mode 0700. The PEM files are what OpenSSL-based tools take:
 /// `mosquitto_pub --cafile ca.crt --cert device.crt --key device.key`.
@@ -41,6 +44,9 @@ pub struct Identity {
     parameters: Vec<u8>,
     attribute_key: Zeroizing<Vec<u8>>,
     earlier_keys: Vec<Zeroizing<Vec<u8>>>,
+    policy_parameters: Option<Vec<u8>>,
+    policy_key: Option<Zeroizing<Vec<u8>>>,
+    earlier_policy_keys: Vec<Zeroizing<Vec<u8>>>,
     schema: Option<String>,
 }
 
@@ -70,6 +76,17 @@ pub struct IdentityParts<'a> {
     pub sealing: &'a [SealingEpoch],
     /// The authority's schema of attributes, TOML, if it has one.
     pub schema: Option<&'a str>,
+    /// What key policies need, if the authority has them.
+    pub key_policy: Option<KeyPolicyParts<'a>>,
+}
+
+/// What an enrolment or renewal yields for key policies.
+#[derive(Clone, Copy)]
+pub struct KeyPolicyParts<'a> {
+    /// ABE public parameters of key policies.
+    pub parameters: &'a [u8],
+    /// The device's key policy, canonical text, and the ABE policy key for it; `None` if it has none (any more).
+    pub granted: Option<(&'a str, &'a [u8])>,
 }
 
 /// What a renewal yields, to be put in the place of what an [`Identity`] has.
@@ -88,6 +105,10 @@ pub struct RenewalParts<'a> {
     pub sealing: &'a [SealingEpoch],
     /// The authority's schema of attributes, TOML, if it has one.
     pub schema: Option<&'a str>,
+    /// What key policies need; `None` keeps what is there.
+    pub key_policy: Option<KeyPolicyParts<'a>>,
+    /// The epoch of the policy key that is replaced; `None` if there is none, or it is not to be kept.
+    pub earlier_policy_epoch: Option<u64>,
 }
 
 /// `identity.toml`.
@@ -100,6 +121,9 @@ struct Profile {
     broker: Option<String>,
     ca_fingerprint: Fingerprint,
     suite: u8,
+    /// What the device may open by its policy key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_policy: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sealing: Vec<SealingEpoch>,
 }
@@ -114,6 +138,8 @@ const ROOT_LIST: &str = "ca.crl";
 const PARAMETERS: &str = "parameters.cbor";
 const ATTRIBUTE_KEY: &str = "attribute.key";
 const SCHEMA: &str = "schema.toml";
+const POLICY_PARAMETERS: &str = "kp-parameters.cbor";
+const POLICY_KEY: &str = "policy.key";
 const HINT: &str = "give the directory that `smqtt enroll` made, or enrol the device again";
 
 const MAX_PROFILE: u64 = 64 * 1024;
@@ -186,10 +212,20 @@ impl Identity {
         Ok(Self {
             parameters: files::read(&at(PARAMETERS), MAX_ABE, HINT)?,
             attribute_key: files::read_private(&at(ATTRIBUTE_KEY), MAX_ABE, HINT)?,
-            earlier_keys: earlier_keys(directory)?
-                .into_iter()
-                .map(|(_, path)| files::read_private(&path, MAX_ABE, HINT))
-                .collect::<Result<_, _>>()?,
+            earlier_keys: read_earlier(directory, ATTRIBUTE_KEY)?,
+            policy_parameters: if at(POLICY_PARAMETERS).exists() {
+                Some(files::read(&at(POLICY_PARAMETERS), MAX_ABE, HINT)?)
+            } else {
+                None
+            },
+            // Without a policy it is one that was taken away, and the removal was interrupted; the reverse is mended by the
+            // next renewal.
+            policy_key: if profile.key_policy.is_some() && at(POLICY_KEY).exists() {
+                Some(files::read_private(&at(POLICY_KEY), MAX_ABE, HINT)?)
+            } else {
+                None
+            },
+            earlier_policy_keys: read_earlier(directory, POLICY_KEY)?,
             schema: if at(SCHEMA).exists() {
                 let schema = files::read(&at(SCHEMA), MAX_SCHEMA, HINT)?;
                 Some(text(SCHEMA, schema)?)
@@ -293,6 +329,29 @@ impl Identity {
         self.earlier_keys.iter().map(|key| key.as_slice())
     }
 
+    /// What the device may open by its policy key, canonical text; `None` if it has no key policy.
+    #[must_use]
+    pub fn key_policy(&self) -> Option<&str> {
+        self.profile.key_policy.as_deref()
+    }
+
+    /// ABE public parameters of key policies, opaque here; `None` if the authority had none at the last enrolment or renewal.
+    #[must_use]
+    pub fn policy_parameters(&self) -> Option<&[u8]> {
+        self.policy_parameters.as_deref()
+    }
+
+    /// ABE policy key, opaque here, if the device has a key policy. A secret.
+    #[must_use]
+    pub fn policy_key(&self) -> Option<&[u8]> {
+        self.policy_key.as_ref().map(|key| key.as_slice())
+    }
+
+    /// ABE policy keys of earlier epochs, the newest first, opaque here. Secrets.
+    pub fn earlier_policy_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.earlier_policy_keys.iter().map(|key| key.as_slice())
+    }
+
     /// From when publishers seal for which epoch, epochs ascending, as the authority told at the last enrolment or renewal;
     /// empty if it did not.
     #[must_use]
@@ -319,14 +378,26 @@ impl Identity {
             earlier: parts
                 .earlier_epoch
                 .map(|epoch| (epoch, self.attribute_key.clone())),
+            earlier_policy: parts
+                .earlier_policy_epoch
+                .zip(self.policy_key.as_ref())
+                .map(|(epoch, key)| (epoch, key.clone())),
             identity: None,
             schema: parts.schema.is_some(),
+            policy_key: parts.key_policy.map(|parts| parts.granted.is_some()),
             _lock: lock,
         };
         staged.clear()?;
         let mut profile = self.profile.clone();
         profile.broker = parts.broker.map(Into::into).or(profile.broker);
         profile.sealing = parts.sealing.to_vec();
+        if let Some(given) = &parts.key_policy {
+            profile.key_policy = given.granted.map(|(policy, _)| policy.to_owned());
+            files::write_public(&at(POLICY_PARAMETERS), given.parameters)?;
+            if let Some((_, key)) = given.granted {
+                files::write_private(&at(POLICY_KEY), key)?;
+            }
+        }
         files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
         files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
         files::write_public(&at(CHAIN), parts.chain_pem.as_bytes())?;
@@ -359,7 +430,11 @@ pub struct StagedRenewal {
     directory: PathBuf,
     /// The key that is replaced, and its epoch.
     earlier: Option<(u64, Zeroizing<Vec<u8>>)>,
+    /// The policy key that is replaced, and its epoch.
+    earlier_policy: Option<(u64, Zeroizing<Vec<u8>>)>,
     identity: Option<Identity>,
+    /// Whether there is a new policy key; `None` if that part stays as it is.
+    policy_key: Option<bool>,
     /// Whether the authority has a schema.
     schema: bool,
     _lock: std::fs::File,
@@ -386,14 +461,26 @@ impl StagedRenewal {
         };
         // Until when to seal for which epoch comes before the key from which that would else be guessed.
         swap(PROFILE)?;
-        if let Some((epoch, key)) = &self.earlier {
-            let kept = self.directory.join(format!("attribute.{epoch}.key"));
-            let staged = self
-                .directory
-                .join(format!("attribute.{epoch}.key{STAGED}"));
+        let keep = |name: &str, earlier: &Option<(u64, Zeroizing<Vec<u8>>)>| {
+            let Some((epoch, key)) = earlier else {
+                return Ok(());
+            };
+            let kept = earlier_name(name, *epoch);
+            let staged = self.directory.join(format!("{kept}{STAGED}"));
             files::write_private(&staged, key)?;
-            files::rename(&staged, &kept)?;
+            files::rename(&staged, &self.directory.join(kept))
+        };
+        keep(POLICY_KEY, &self.earlier_policy)?;
+        if let Some(granted) = self.policy_key {
+            swap(POLICY_PARAMETERS)?;
+            let key = self.directory.join(POLICY_KEY);
+            if granted {
+                swap(POLICY_KEY)?;
+            } else if key.exists() {
+                files::remove(&key)?;
+            }
         }
+        keep(ATTRIBUTE_KEY, &self.earlier)?;
         swap(ATTRIBUTE_KEY)?;
         swap(CHAIN)?;
         if self.schema {
@@ -405,11 +492,13 @@ impl StagedRenewal {
             swap(ROOT_LIST)?;
         }
         files::sync_directory(&self.directory)?;
-        for (_, path) in earlier_keys(&self.directory)?
-            .into_iter()
-            .skip(EARLIER_KEYS)
-        {
-            files::remove(&path)?;
+        for name in [ATTRIBUTE_KEY, POLICY_KEY] {
+            for (_, path) in earlier_keys(&self.directory, name)?
+                .into_iter()
+                .skip(EARLIER_KEYS)
+            {
+                files::remove(&path)?;
+            }
         }
         let directory = self.directory.clone();
         self.identity = None;
@@ -435,15 +524,30 @@ impl Drop for StagedRenewal {
     }
 }
 
+/// Where the key of an earlier epoch is kept: `attribute.key` becomes `attribute.7.key`.
+fn earlier_name(name: &str, epoch: u64) -> String {
+    let stem = name.strip_suffix(".key").unwrap_or(name);
+    format!("{stem}.{epoch}.key")
+}
+
+/// The keys of earlier epochs in a bundle, the newest first, read.
+fn read_earlier(directory: &Path, name: &str) -> Result<Vec<Zeroizing<Vec<u8>>>, Error> {
+    earlier_keys(directory, name)?
+        .into_iter()
+        .map(|(_, path)| files::read_private(&path, MAX_ABE, HINT))
+        .collect()
+}
+
 /// The keys of earlier epochs in a bundle, the newest first.
-fn earlier_keys(directory: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+fn earlier_keys(directory: &Path, name: &str) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let stem = name.strip_suffix("key").unwrap_or(name);
     let mut found: Vec<(u64, PathBuf)> = files::list(directory)?
         .into_iter()
         .filter_map(|path| {
             let epoch = path
                 .file_name()?
                 .to_str()?
-                .strip_prefix("attribute.")?
+                .strip_prefix(stem)?
                 .strip_suffix(".key")?
                 .parse()
                 .ok()?;
@@ -483,6 +587,10 @@ impl Reservation {
             broker: parts.broker.map(Into::into),
             ca_fingerprint: TrustAnchor::from_pem(parts.ca_pem.as_bytes())?.fingerprint(),
             suite: parts.suite,
+            key_policy: parts
+                .key_policy
+                .and_then(|parts| parts.granted)
+                .map(|(policy, _)| policy.to_owned()),
             sealing: parts.sealing.to_vec(),
         };
         files::write_public(&at(PROFILE), profile.to_toml()?.as_bytes())?;
@@ -494,6 +602,12 @@ impl Reservation {
         }
         files::write_public(&at(PARAMETERS), parts.parameters)?;
         files::write_private(&at(ATTRIBUTE_KEY), parts.attribute_key)?;
+        if let Some(given) = parts.key_policy {
+            files::write_public(&at(POLICY_PARAMETERS), given.parameters)?;
+            if let Some((_, key)) = given.granted {
+                files::write_private(&at(POLICY_KEY), key)?;
+            }
+        }
         if let Some(schema) = parts.schema {
             files::write_public(&at(SCHEMA), schema.as_bytes())?;
         }

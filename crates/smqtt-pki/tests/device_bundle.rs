@@ -42,6 +42,7 @@ impl Material {
             attribute_key: b"attribute key",
             sealing: &[],
             schema: None,
+            key_policy: None,
         }
     }
 }

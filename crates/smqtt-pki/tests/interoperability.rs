@@ -50,6 +50,7 @@ impl Site {
             attribute_key: b"k",
             sealing: &[],
             schema: None,
+            key_policy: None,
         };
         Identity::create(&device, &parts).unwrap();
         Self { dir, device }

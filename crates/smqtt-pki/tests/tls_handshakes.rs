@@ -68,6 +68,7 @@ fn identity(ca: &CertificateAuthority, name: &str, seed: u8) -> (tempfile::TempD
             attribute_key: b"k",
             sealing: &[],
             schema: None,
+            key_policy: None,
         },
     )
     .unwrap();

@@ -71,6 +71,18 @@ impl Formula {
         }
     }
 
+    /// The epoch that [`at_epoch`](Formula::at_epoch) has put in; `None` if nothing stands where it would.
+    #[must_use]
+    pub fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::Threshold { k, of } if *k == of.len() => match of.last()? {
+                Self::Attribute(attribute) => attribute.as_epoch(),
+                Self::Threshold { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether the attributes of `set` satisfy the formula.
     #[must_use]
     pub fn evaluate(&self, set: &AttributeSet) -> bool {
@@ -313,5 +325,21 @@ mod tests {
         }
         let at_epoch = "a".parse::<Policy>().unwrap().at_epoch(Epoch::new(3));
         assert_eq!(at_epoch.to_string(), "a and epoch 3");
+        assert_eq!(at_epoch.epoch(), Some(Epoch::new(3)));
+    }
+
+    #[test]
+    fn only_a_formula_that_asks_for_one_epoch_has_one() {
+        for text in ["a", "a or b", "a and b", "2 of (a, b, c)"] {
+            let policy: Policy = text.parse().unwrap();
+            assert_eq!(policy.formula().epoch(), None, "{text}");
+            let epoch = Epoch::new(7);
+            assert_eq!(policy.at_epoch(epoch).epoch(), Some(epoch), "{text}");
+        }
+        let either = Formula::any(vec![
+            Formula::Attribute(Attribute::flag("a").unwrap()),
+            Formula::Attribute(Attribute::epoch(Epoch::new(1))),
+        ]);
+        assert_eq!(either.epoch(), None);
     }
 }

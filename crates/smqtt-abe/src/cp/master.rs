@@ -32,6 +32,10 @@ pub fn setup<R: CryptoRng + ?Sized>(rng: &mut R) -> (MasterKey, PublicParameters
 }
 
 impl MasterKey {
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.0
+    }
+
     /// Issues an attribute key. The set carries the epoch for which the key is good, see
     /// [`AttributeSet::with_epoch`].
     ///

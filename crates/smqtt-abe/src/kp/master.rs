@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{PolicyKey, PublicParameters, SUITE};
 use crate::{
-    Error,
+    Error, cp,
     curve::{FixedBase, G1, G2, Scalar},
     setup::{self, Secret},
     share::ShareMatrix,
@@ -25,6 +25,15 @@ pub fn setup<R: CryptoRng + ?Sized>(rng: &mut R) -> (MasterKey, PublicParameters
 }
 
 impl MasterKey {
+    /// The key-policy master key that belongs to an authority's ciphertext-policy one: always the same.
+    ///
+    /// So an authority with one secret has both schemes, as do its other instances and its backups. Whoever
+    /// has the one has the other; neither's public parameters or keys tell anything of the other.
+    #[must_use]
+    pub fn beside(master: &cp::MasterKey) -> Self {
+        Self(master.secret().derive(SUITE))
+    }
+
     /// Issues a key that opens what is labelled with attributes that satisfy the policy. The policy
     /// asks for the epoch for which the key is good, see
     /// [`Policy::at_epoch`](smqtt_policy::Policy::at_epoch).

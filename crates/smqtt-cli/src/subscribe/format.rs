@@ -273,7 +273,7 @@ impl Field {
             }
             Self::Publisher => text(out, Some(message.publisher.as_str())),
             Self::Sequence => write!(out, "{}", message.sequence.get()),
-            Self::Policy => text(out, Some(&message.policy)),
+            Self::Policy => text(out, message.access.policy().or(message.access.tags())),
             Self::KeyId => write!(out, "{}", message.kid),
         }
     }

@@ -19,12 +19,14 @@ pub(super) struct Notices {
     quiet: bool,
     /// The device's attributes in words.
     held: String,
+    /// Its key policy, if it has one.
+    key_policy: Option<String>,
     told: HashSet<KeyId>,
     throttles: HashMap<&'static str, Throttle>,
 }
 
 impl Notices {
-    pub(super) fn new(quiet: bool, held: &AttributeSet) -> Self {
+    pub(super) fn new(quiet: bool, held: &AttributeSet, key_policy: Option<&str>) -> Self {
         Self {
             quiet,
             held: if held.is_empty() {
@@ -32,6 +34,7 @@ impl Notices {
             } else {
                 held.to_string()
             },
+            key_policy: key_policy.map(str::to_owned),
             told: HashSet::new(),
             throttles: HashMap::new(),
         }
@@ -115,6 +118,20 @@ impl Notices {
                 printable(topic),
                 printable(policy),
                 self.held
+            )
+        } else if let Refusal::NoKeyPolicy { tags } | Refusal::OutsideKeyPolicy { tags } = reason {
+            if !self.first_of(kid) {
+                return;
+            }
+            let has = self.key_policy.as_ref();
+            format!(
+                "not authorised: {} is tagged {}, this device has {}",
+                printable(topic),
+                printable(tags),
+                has.map_or_else(
+                    || "no key policy".to_owned(),
+                    |policy| format!("the key policy {policy}")
+                )
             )
         } else {
             let publisher =

@@ -13,7 +13,10 @@ pub(super) struct Record<'a> {
     #[serde(flatten)]
     payload: PayloadForm<'a>,
     publisher: &'a str,
-    policy: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a str>,
     kid: String,
     sequence: u32,
     qos: u8,
@@ -73,7 +76,8 @@ impl<'a> Record<'a> {
             topic: &message.topic,
             payload: PayloadForm::Plain(Payload::new(&message.payload)),
             publisher: message.publisher.as_str(),
-            policy: &message.policy,
+            policy: message.access.policy(),
+            tags: message.access.tags(),
             kid: message.kid.to_string(),
             sequence: message.sequence.get(),
             qos: message.qos as u8,

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use smqtt_envelope::Delivery;
-use smqtt_format::announce;
-use smqtt_policy::Policy;
+use smqtt_format::{Sequence, announce};
+use smqtt_policy::{AttributeSet, Policy};
 use smqtt_proto::{Level, TopicFilter, TopicName};
 use toml::Spanned;
 
 use super::users::Users;
+use crate::PublisherOptions;
 use crate::error::in_words;
+use crate::publisher::Recipients;
 
 /// What a gateway does with what its local clients publish and subscribe to. In each list the first
 /// rule that matches decides; what no rule matches is refused.
@@ -82,11 +85,30 @@ pub(super) enum Publishing {
 /// How to seal.
 #[derive(Debug)]
 pub(super) struct Sealing {
-    pub(super) policy: Policy,
+    recipients: Recipients,
+    rekey_messages: Option<Sequence>,
+    rekey_after: Option<Duration>,
     pub(super) frames: Delivery,
     pub(super) retained: Retained,
     /// Whether user properties, content type and payload format pass, in the clear.
     pub(super) properties: bool,
+}
+
+impl Sealing {
+    /// How to make its publisher. Its frames are always announced: which messages carry theirs is decided for each.
+    pub(super) fn options(&self) -> PublisherOptions {
+        let mut options = match &self.recipients {
+            Recipients::Policy(policy) => PublisherOptions::new(policy.clone()),
+            Recipients::Tags(tags) => PublisherOptions::with_tags(tags.clone()),
+        };
+        if let Some(messages) = self.rekey_messages {
+            options = options.max_messages(messages);
+        }
+        if let Some(after) = self.rekey_after {
+            options = options.lifetime(after);
+        }
+        options
+    }
 }
 
 /// What becomes of the retain flag.
@@ -182,8 +204,25 @@ impl Rules {
 
     /// The policies of all publish rules, in the order of the file.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.recipients()
+            .filter_map(|recipients| match recipients {
+                Recipients::Policy(policy) => Some(policy),
+                Recipients::Tags(_) => None,
+            })
+    }
+
+    /// The tags of all publish rules, in the order of the file.
+    pub fn tags(&self) -> impl Iterator<Item = &AttributeSet> {
+        self.recipients()
+            .filter_map(|recipients| match recipients {
+                Recipients::Policy(_) => None,
+                Recipients::Tags(tags) => Some(tags),
+            })
+    }
+
+    fn recipients(&self) -> impl Iterator<Item = &Recipients> {
         self.publish.iter().filter_map(|rule| match &rule.action {
-            Publishing::Seal(sealing) => Some(&sealing.policy),
+            Publishing::Seal(sealing) => Some(&sealing.recipients),
             Publishing::Refuse => None,
         })
     }
@@ -237,7 +276,16 @@ impl fmt::Display for Rules {
             match &rule.action {
                 Publishing::Refuse => writeln!(f, "refused")?,
                 Publishing::Seal(sealing) => {
-                    write!(f, "sealed for {}", sealing.policy)?;
+                    match &sealing.recipients {
+                        Recipients::Policy(policy) => write!(f, "sealed for {policy}")?,
+                        Recipients::Tags(tags) => write!(f, "sealed with the tags {tags}")?,
+                    }
+                    if let Some(messages) = sealing.rekey_messages {
+                        write!(f, ", a new key after {messages} messages")?;
+                    }
+                    if let Some(after) = sealing.rekey_after {
+                        write!(f, ", a new key after {} s", after.as_secs())?;
+                    }
                     if sealing.frames == Delivery::Inline {
                         write!(f, ", key frames inline")?;
                     }
@@ -310,6 +358,9 @@ struct File {
 struct PublishEntry {
     topic: Spanned<Topics>,
     policy: Option<Spanned<String>>,
+    tags: Option<Spanned<String>>,
+    rekey_messages: Option<Spanned<u32>>,
+    rekey_after: Option<Spanned<u32>>,
     frames: Option<Frames>,
     retained: Option<Retained>,
     properties: Option<Properties>,
@@ -358,9 +409,23 @@ type Wrong = (usize, String);
 impl PublishEntry {
     fn checked(self) -> Result<PublishRule, Wrong> {
         let start = self.topic.span().start;
-        let action = match (self.policy, self.refuse.unwrap_or(false)) {
-            (Some(policy), false) => Publishing::Seal(Sealing {
-                policy: checked_policy(&policy)?,
+        let refuse = self.refuse.unwrap_or(false);
+        let recipients = match (self.policy, self.tags) {
+            (Some(_), Some(_)) => {
+                let message = "a rule has either a policy or tags, not both";
+                return Err((start, message.to_owned()));
+            }
+            (Some(policy), None) => Some(Recipients::Policy(checked_policy(&policy)?)),
+            (None, Some(tags)) => Some(Recipients::Tags(checked_tags(&tags)?)),
+            (None, None) => None,
+        };
+        let action = match (recipients, refuse) {
+            (Some(recipients), false) => Publishing::Seal(Sealing {
+                recipients,
+                rekey_messages: positive("rekey_messages", self.rekey_messages)?
+                    .and_then(Sequence::new),
+                rekey_after: positive("rekey_after", self.rekey_after)?
+                    .map(|seconds| Duration::from_secs(seconds.into())),
                 frames: match self.frames {
                     Some(Frames::Inline) => Delivery::Inline,
                     Some(Frames::Announced) | None => Delivery::Announced,
@@ -370,11 +435,12 @@ impl PublishEntry {
             }),
             (None, true) => Publishing::Refuse,
             (Some(_), true) => {
-                let message = "a rule has either a policy or refuse = true, not both";
+                let message = "a rule has either a policy, tags or refuse = true, not both";
                 return Err((start, message.to_owned()));
             }
             (None, false) => {
-                let message = "this rule says neither policy = \"…\" nor refuse = true";
+                let message =
+                    "this rule says neither policy = \"…\" nor tags = \"…\" nor refuse = true";
                 return Err((start, message.to_owned()));
             }
         };
@@ -413,6 +479,30 @@ fn checked_policy(policy: &Spanned<String>) -> Result<Policy, Wrong> {
         return Err((start, message.to_owned()));
     }
     Ok(parsed)
+}
+
+fn checked_tags(tags: &Spanned<String>) -> Result<AttributeSet, Wrong> {
+    let source = tags.get_ref();
+    let start = tags.span().start;
+    let parsed: AttributeSet = source.parse().map_err(|error: smqtt_policy::ParseError| {
+        let rendered = error.render(source);
+        let rendered = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+        (start, format!("tags: {rendered}"))
+    })?;
+    if parsed.is_empty() {
+        return Err((start, "tags: give at least one".to_owned()));
+    }
+    Ok(parsed)
+}
+
+/// A number that is not 0.
+fn positive(key: &str, number: Option<Spanned<u32>>) -> Result<Option<u32>, Wrong> {
+    match number {
+        Some(number) if *number.get_ref() == 0 => {
+            Err((number.span().start, format!("{key}: give at least 1")))
+        }
+        number => Ok(number.map(Spanned::into_inner)),
+    }
 }
 
 fn checked_topics(topics: Spanned<Topics>) -> Result<Vec<TopicFilter>, Wrong> {

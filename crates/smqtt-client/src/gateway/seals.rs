@@ -17,7 +17,7 @@ use crate::command::Command;
 use crate::credentials::Credentials;
 use crate::ledger::Ledger;
 use crate::publisher::{announce, announcement_topic};
-use crate::{Client, Error, PublisherOptions, clock};
+use crate::{Client, Error, clock};
 
 /// The sealers of all publish rules. Key frames are announced on the gateway's own connection.
 pub(super) struct Seals {
@@ -73,7 +73,7 @@ impl Seals {
         let sealers = rules.publish.iter().map(|rule| match &rule.action {
             Publishing::Refuse => Ok(None),
             Publishing::Seal(sealing) => {
-                let options = PublisherOptions::new(sealing.policy.clone());
+                let options = sealing.options();
                 let mut credentials = client.follow_credentials();
                 let current = Arc::clone(&credentials.borrow_and_update());
                 Ok(Some(Mutex::new(RuleSealer {

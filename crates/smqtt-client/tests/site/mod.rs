@@ -78,6 +78,7 @@ impl Site {
                 attribute_key: &attribute_key.to_bytes(),
                 sealing: &[],
                 schema: None,
+                key_policy: None,
             },
         )
         .unwrap()

@@ -16,8 +16,8 @@ use super::super::upward::Settled;
 use super::{KEY_BYTES, Session, Upstream};
 use crate::connection::link;
 use crate::inbox::Receipt;
-use crate::keys::{Keys, all_attribute_keys};
-use crate::{Error, clock};
+use crate::keys::{Keys, add_keys};
+use crate::clock;
 
 impl Session {
     /// Handles what the broker has said. Returns whether there was anything; the error is why the connection
@@ -142,12 +142,8 @@ impl Session {
         let Some(opener) = &mut self.opener else {
             return;
         };
-        let taken = Keys::of(&self.identity).and_then(|keys| {
-            for key in all_attribute_keys(&self.identity, &keys.parameters)? {
-                opener.add_key(key, clock::now()).map_err(Error::Open)?;
-            }
-            Ok(())
-        });
+        let taken = Keys::of(&self.identity)
+            .and_then(|keys| add_keys(opener, &self.identity, &keys.parameters, clock::now()));
         if let Err(error) = taken {
             tracing::warn!(%error, "the renewed attribute key can not be used");
         }
