@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use smqtt_pki::enrolment::EnrolmentToken;
 use smqtt_pki::{AUTHORITY_DEVICE, DeviceId, UnixTime};
-use smqtt_policy::{AttributeSet, Schema};
+use smqtt_policy::{AttributeSet, Policy, Schema};
 
 use crate::clock::system_rng;
 use crate::register::audit::{self, Act, Actor};
 use crate::register::{self, Write};
-use crate::{Authority, DeviceRecord, DeviceState, Error};
+use crate::{Authority, DeviceRecord, DeviceState, Error, ProfileRecord};
 
 /// A device that is to be registered.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct NewDevice {
     pub attributes: String,
     /// The profile whose attributes it has too.
     pub profile: Option<String>,
+    /// What it may read by a policy key, beside what its attributes let it; replaces its profile's.
+    pub key_policy: Option<String>,
 }
 
 /// What a token is good for.
@@ -47,6 +49,8 @@ pub struct Grant {
     pub device: DeviceId,
     /// The device's attributes, canonical text.
     pub attributes: String,
+    /// The device's key policy, canonical text, if it has one.
+    pub key_policy: Option<String>,
     /// The token.
     pub token: EnrolmentToken,
     /// Until when it can be used.
@@ -65,6 +69,8 @@ pub struct Change {
     pub attributes: Option<String>,
     /// Its profile; `Some(None)` takes it away.
     pub profile: Option<Option<String>>,
+    /// Its own key policy; `Some(None)` takes it away.
+    pub key_policy: Option<Option<String>>,
 }
 
 const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(1);
@@ -75,7 +81,7 @@ impl Authority {
     /// Registers a device and gives out its first token.
     ///
     /// # Errors
-    /// [`Error::Attributes`], [`Error::Schema`], [`Error::NoAttributes`], [`Error::NoSuchProfile`],
+    /// [`Error::Attributes`], [`Error::Policy`], [`Error::Schema`], [`Error::NoAttributes`], [`Error::NoSuchProfile`],
     /// [`Error::DeviceExists`], [`Error::ReservedName`], [`Error::TokenLifetime`], [`Error::TokenUses`].
     pub async fn add_device(
         &self,
@@ -88,7 +94,7 @@ impl Authority {
         let schema = register::schema(&mut *transaction).await?;
         let outcome = register_one(&mut transaction, schema.as_ref(), device, terms, now).await;
         let detail = match &outcome {
-            Ok(grant) => grant.attributes.clone(),
+            Ok(grant) => in_words(&grant.attributes, grant.key_policy.as_deref()),
             Err(_) => device.attributes.clone(),
         };
         let act = Act {
@@ -127,7 +133,7 @@ impl Authority {
                     let act = Act {
                         action: "device-add",
                         subject: device.name.as_str(),
-                        detail: &grant.attributes,
+                        detail: &in_words(&grant.attributes, grant.key_policy.as_deref()),
                     };
                     audit::append(&mut transaction, actor, &act, "ok", now).await?;
                 }
@@ -212,13 +218,14 @@ impl Authority {
         Ok(Grant {
             device: device.name,
             attributes: device.attributes,
+            key_policy: device.key_policy,
             token,
             expires,
             uses: terms.uses,
         })
     }
 
-    /// Changes a device's attributes or profile. Keys that it has stay what they are: what it gains it gets with its next
+    /// Changes a device's attributes, profile or key policy. Keys that it has stay what they are: what it gains it gets with its next
     /// renewal, what it loses it has until the next epoch.
     ///
     /// # Errors
@@ -239,12 +246,26 @@ impl Authority {
             Some(profile) => profile.clone(),
             None => before.profile.clone(),
         };
-        let resolved = resolve(&mut transaction, schema.as_ref(), own, profile.as_deref()).await?;
+        let key_policy = match &change.key_policy {
+            Some(policy) => policy.as_deref(),
+            None => before.own_key_policy.as_deref(),
+        };
+        let resolved = resolve(
+            &mut transaction,
+            schema.as_ref(),
+            (own, key_policy),
+            profile.as_deref(),
+        )
+        .await?;
         register::update_device(&mut transaction, name, &resolved, profile.as_deref()).await?;
         let act = Act {
             action: "device-set",
             subject: name.as_str(),
-            detail: &format!("{} instead of {}", resolved.attributes, before.attributes),
+            detail: &format!(
+                "{} instead of {}",
+                in_words(&resolved.attributes, resolved.key_policy.as_deref()),
+                in_words(&before.attributes, before.key_policy.as_deref())
+            ),
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         let after = register::device(&mut *transaction, name).await?;
@@ -252,14 +273,16 @@ impl Authority {
         Ok(after)
     }
 
-    /// Sets a profile's attributes, for the devices that have it too. Returns how many those are.
+    /// Sets a profile's attributes and key policy, for the devices that have it too; a key policy of `None` stays as it is,
+    /// `Some(None)` takes it away. Returns how many devices those are.
     ///
     /// # Errors
-    /// [`Error::ProfileName`], [`Error::Attributes`], [`Error::Schema`], [`Error::NoAttributes`].
+    /// [`Error::ProfileName`], [`Error::Attributes`], [`Error::Policy`], [`Error::Schema`], [`Error::NoAttributes`].
     pub async fn set_profile(
         &self,
         name: &str,
         attributes: &str,
+        key_policy: Option<Option<&str>>,
         actor: &Actor,
         now: UnixTime,
     ) -> Result<usize, Error> {
@@ -269,20 +292,30 @@ impl Authority {
         let mut transaction = self.register().write().await?;
         let schema = register::schema(&mut *transaction).await?;
         let set = parse(schema.as_ref(), attributes)?;
-        if set.is_empty() {
+        let key_policy = match key_policy {
+            None => register::profile(&mut *transaction, name)
+                .await?
+                .and_then(|profile| profile.key_policy),
+            Some(given) => given
+                .map(|text| parse_key_policy(schema.as_ref(), text))
+                .transpose()?,
+        };
+        if set.is_empty() && key_policy.is_none() {
             return Err(Error::NoAttributes);
         }
         let text = set.to_string();
-        register::put_profile(&mut transaction, name, &text).await?;
+        let key_policy = key_policy.as_deref();
+        register::put_profile(&mut transaction, name, &text, key_policy).await?;
         let devices = register::devices_of_profile(&mut transaction, name).await?;
-        for (device, own) in &devices {
+        for (device, own, own_key_policy) in &devices {
+            let own = (own.as_str(), own_key_policy.as_deref());
             let resolved = resolve(&mut transaction, schema.as_ref(), own, Some(name)).await?;
             register::update_device(&mut transaction, device, &resolved, Some(name)).await?;
         }
         let act = Act {
             action: "profile-set",
             subject: name,
-            detail: &format!("{text}; {} devices", devices.len()),
+            detail: &format!("{}; {} devices", in_words(&text, key_policy), devices.len()),
         };
         audit::append(&mut transaction, actor, &act, "ok", now).await?;
         transaction.commit().await?;
@@ -323,11 +356,11 @@ impl Authority {
         Ok(())
     }
 
-    /// All profiles: name and attributes.
+    /// All profiles, by name.
     ///
     /// # Errors
     /// [`Error::Register`].
-    pub async fn profiles(&self) -> Result<Vec<(String, String)>, Error> {
+    pub async fn profiles(&self) -> Result<Vec<ProfileRecord>, Error> {
         register::profiles(self.register().reader()).await
     }
 }
@@ -338,30 +371,37 @@ fn is_profile_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(plain)
 }
 
-/// A device's attributes: its own, and with its profile's; canonical texts.
+/// A device's attributes and key policy: its own, and with its profile's; canonical texts.
 pub(crate) struct Resolved {
     pub(crate) own: String,
     pub(crate) attributes: String,
+    pub(crate) own_key_policy: Option<String>,
+    pub(crate) key_policy: Option<String>,
 }
 
-/// The attributes of a device with these of its own and this profile.
+/// The attributes and the key policy of a device with these of its own and this profile.
 async fn resolve(
     transaction: &mut Write,
     schema: Option<&Schema>,
-    own: &str,
+    (own, own_key_policy): (&str, Option<&str>),
     profile: Option<&str>,
 ) -> Result<Resolved, Error> {
     let own = parse(schema, own)?;
+    let own_key_policy = own_key_policy
+        .map(|text| parse_key_policy(schema, text))
+        .transpose()?;
+    let mut key_policy = own_key_policy.clone();
     let mut all = own.clone();
     if let Some(name) = profile {
         let none = || Error::NoSuchProfile(name.into());
         if !is_profile_name(name) {
             return Err(none());
         }
-        let text = register::profile(&mut **transaction, name)
+        let profile = register::profile(&mut **transaction, name)
             .await?
             .ok_or_else(none)?;
-        for attribute in parse(None, &text)?.stated() {
+        key_policy = key_policy.or(profile.key_policy);
+        for attribute in parse(None, &profile.attributes)?.stated() {
             let replaced = own.stated().any(|own| own.name() == attribute.name());
             if !replaced {
                 all.insert(attribute.clone())
@@ -369,7 +409,7 @@ async fn resolve(
             }
         }
     }
-    if all.is_empty() {
+    if all.is_empty() && key_policy.is_none() {
         return Err(Error::NoAttributes);
     }
     if let Some(schema) = schema {
@@ -380,6 +420,8 @@ async fn resolve(
     Ok(Resolved {
         own: own.to_string(),
         attributes: all.to_string(),
+        own_key_policy,
+        key_policy,
     })
 }
 
@@ -398,6 +440,28 @@ pub(crate) fn parse(schema: Option<&Schema>, text: &str) -> Result<AttributeSet,
     })
 }
 
+/// Reads a key policy, through the schema if there is one; canonical.
+fn parse_key_policy(schema: Option<&Schema>, text: &str) -> Result<String, Error> {
+    let parsed = match schema {
+        Some(schema) => schema.policy(text),
+        None => text.parse(),
+    };
+    parsed
+        .map(|policy: Policy| policy.to_string())
+        .map_err(|error| Error::Policy {
+            text: text.into(),
+            error,
+        })
+}
+
+/// Attributes and key policy as the audit log has them.
+pub(crate) fn in_words(attributes: &str, key_policy: Option<&str>) -> String {
+    match key_policy {
+        None => attributes.to_owned(),
+        Some(policy) => format!("{attributes} key policy {policy}"),
+    }
+}
+
 async fn register_one(
     transaction: &mut Write,
     schema: Option<&Schema>,
@@ -410,7 +474,8 @@ async fn register_one(
         return Err(Error::ReservedName(name.clone()));
     }
     let profile = device.profile.as_deref();
-    let resolved = resolve(transaction, schema, &device.attributes, profile).await?;
+    let own = (device.attributes.as_str(), device.key_policy.as_deref());
+    let resolved = resolve(transaction, schema, own, profile).await?;
     check_terms(terms)?;
     if !register::insert_device(transaction, name, &resolved, profile, now).await? {
         return Err(Error::DeviceExists(name.clone()));
@@ -419,6 +484,7 @@ async fn register_one(
     Ok(Grant {
         device: name.clone(),
         attributes: resolved.attributes,
+        key_policy: resolved.key_policy,
         token,
         expires,
         uses: terms.uses,

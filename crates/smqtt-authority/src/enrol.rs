@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use smqtt_abe::Suite;
 use smqtt_pki::enrolment::{
-    EnrolRequest, EnrolResponse, EnrolmentToken, ProblemCode, SealingEpoch, SecretBytes,
+    EnrolRequest, EnrolResponse, EnrolmentToken, KeyPolicyGrant, PolicyKeyGrant, ProblemCode,
+    SealingEpoch, SecretBytes,
 };
 use smqtt_pki::{CertificateRequest, DeviceId, IssuedCertificate, UnixTime, Validity};
-use smqtt_policy::{Attribute, AttributeSet, Epoch};
+use smqtt_policy::{Attribute, AttributeSet, Epoch, Policy};
 use zeroize::Zeroizing;
 
 use crate::clock::system_rng;
+use crate::devices::in_words;
 use crate::issuer::Keys;
 use crate::register::audit::{self, Act, Actor};
 use crate::register::{
@@ -62,6 +64,7 @@ struct Entitled {
     digest: [u8; 32],
     device: DeviceId,
     attributes: String,
+    key_policy: Option<String>,
     epoch: Epoch,
     /// Whether the token is used up: then only the request that has used it gets its answer again.
     used: bool,
@@ -93,7 +96,8 @@ impl Issuer {
             let device = entitled.device.clone();
             let issuer = self.clone();
             let csr = request.csr.clone();
-            let made = aside(few(&entitled.attributes), move || {
+            let few = few(&entitled.attributes) && entitled.key_policy.is_none();
+            let made = aside(few, move || {
                 make(&issuer, &csr, &entitled, now).map(|made| (entitled, made))
             });
             let (entitled, made) = match made.await? {
@@ -117,6 +121,7 @@ impl Issuer {
                         broker: terms.broker.clone(),
                         sealing: sealing(&terms),
                         schema: terms.schema.clone(),
+                        key_policy: Some(self.keys.key_policy_grant(made.policy_key)),
                     });
                 }
                 Recorded::Stale => {}
@@ -145,6 +150,7 @@ impl Issuer {
         let Some(TokenRecord {
             device,
             attributes,
+            key_policy,
             expires,
             used,
             suspended,
@@ -171,6 +177,7 @@ impl Issuer {
             digest,
             device,
             attributes,
+            key_policy,
             epoch,
             used,
             before,
@@ -189,6 +196,7 @@ impl Issuer {
             digest,
             device,
             attributes,
+            key_policy,
             epoch,
             ..
         } = entitled;
@@ -196,7 +204,10 @@ impl Issuer {
         let mut transaction = register.join().await?;
         let found = register::token_standing(&mut transaction, digest, now).await?;
         let same = found.filter(|found| {
-            found.epoch == *epoch && found.attributes == *attributes && !found.suspended
+            found.epoch == *epoch
+                && found.attributes == *attributes
+                && found.key_policy == *key_policy
+                && !found.suspended
         });
         let Some(token) = same else {
             transaction.leave();
@@ -231,9 +242,13 @@ impl Issuer {
             );
         }
         let serial = made.certificate.serial.to_string();
-        register::record_key(&mut changes, device, &serial, attributes, *epoch, true, now);
+        let keys_for = (attributes.as_str(), key_policy.as_deref());
+        register::record_key(&mut changes, device, &serial, keys_for, *epoch, true, now);
         let again = if made.again { "again " } else { "" };
-        let detail = format!("{again}serial {serial} epoch {epoch} attributes {attributes}");
+        let detail = format!(
+            "{again}serial {serial} epoch {epoch} attributes {}",
+            in_words(attributes, key_policy.as_deref())
+        );
         let act = Act {
             action: "enrol",
             subject: device.as_str(),
@@ -306,6 +321,7 @@ struct Made {
     key_digest: [u8; 32],
     shown: String,
     attribute_key: Zeroizing<Vec<u8>>,
+    policy_key: Option<PolicyKeyGrant>,
 }
 
 /// Does what takes time with the number of attributes: here if it takes about as long as a TLS handshake, else where other
@@ -341,6 +357,8 @@ fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Resul
         return Err(used(&entitled.device));
     }
     let attribute_key = issue_key(&issuer.keys, &attributes, entitled.epoch)?;
+    let policy_key =
+        issue_policy_key(&issuer.keys, entitled.key_policy.as_deref(), entitled.epoch)?;
     let (again, certificate) = match before {
         Some(before) => (true, issuer.chain_of(&before.der).map_err(refused)?),
         None => (
@@ -354,6 +372,7 @@ fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Resul
         key_digest,
         shown: shown.join(", "),
         attribute_key,
+        policy_key,
     })
 }
 
@@ -400,6 +419,37 @@ pub(crate) fn issue_key(
         .master
         .issue(&keys.parameters, &attributes, &mut system_rng())?;
     Ok(key.to_bytes())
+}
+
+/// A policy key, for a device that has a key policy.
+pub(crate) fn issue_policy_key(
+    keys: &Keys,
+    policy: Option<&str>,
+    epoch: Epoch,
+) -> Result<Option<PolicyKeyGrant>, Error> {
+    let Some(text) = policy else {
+        return Ok(None);
+    };
+    let policy = Policy::from_canonical(text).map_err(|e| Error::Schema(e.to_string()))?;
+    let formula = policy.at_epoch(epoch);
+    let key = keys
+        .policy_master
+        .issue(&keys.policy_parameters, &formula, &mut system_rng())?;
+    Ok(Some(PolicyKeyGrant {
+        policy: policy.to_string(),
+        key: SecretBytes::from(key.to_bytes().as_slice()),
+    }))
+}
+
+impl Keys {
+    /// What an answer has for key policies.
+    pub(crate) fn key_policy_grant(&self, granted: Option<PolicyKeyGrant>) -> KeyPolicyGrant {
+        KeyPolicyGrant {
+            suite: Suite::FabeoKpBls12381.id(),
+            parameters: self.policy_parameters_bytes.clone(),
+            granted,
+        }
+    }
 }
 
 impl Issuer {

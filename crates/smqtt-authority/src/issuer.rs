@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use smqtt_abe::cp;
+use smqtt_abe::{cp, kp};
 use smqtt_pki::files::{self, StagedDirectory};
 use smqtt_pki::{
     AuthorityIdentity, CertificateAuthority, Fingerprint, IdentityKey, Intermediate,
@@ -44,6 +44,10 @@ pub(crate) struct Keys {
     pub(crate) master: cp::MasterKey,
     pub(crate) parameters: cp::PublicParameters,
     pub(crate) parameters_bytes: Vec<u8>,
+    /// For key policies: made of `master`, so that every instance and every backup has the same.
+    pub(crate) policy_master: kp::MasterKey,
+    pub(crate) policy_parameters: kp::PublicParameters,
+    pub(crate) policy_parameters_bytes: Vec<u8>,
 }
 
 /// What [`Issuer::write_server_files`] has written.
@@ -71,7 +75,12 @@ impl Issuer {
             (Some(_), Some(_)) => Some(directory.root_authority(&secrets)?),
             _ => None,
         };
+        let policy_master = kp::MasterKey::beside(&master);
+        let policy_parameters = policy_master.public_parameters();
         let keys = Keys {
+            policy_parameters_bytes: policy_parameters.to_bytes(),
+            policy_parameters,
+            policy_master,
             root_pem: ca.root_pem(),
             root,
             parameters_bytes: parameters.to_bytes(),

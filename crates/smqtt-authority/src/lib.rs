@@ -84,7 +84,7 @@ pub use issuer::{Issuer, ServerFiles};
 pub use limiter::Limiter;
 pub use memory::protect_memory;
 pub use register::audit::{Actor, AuditEntry};
-pub use register::{BrokerRecord, DeviceRecord, DeviceState, EpochRecord, Settings};
+pub use register::{BrokerRecord, DeviceRecord, DeviceState, EpochRecord, ProfileRecord, Settings};
 pub use revoke::Revoked;
 pub use root::{Installed, OfflineRoot, Request, RootAnswer, RootRequest, RootStatus};
 pub use secrets::{DataKey, Keeper, KeyFile, Method, Passphrase, Sealing, Secrets};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use smqtt_abe::Suite;
 use smqtt_pki::enrolment::{
-    EnrolResponse, ProblemCode, RenewConfirmation, RenewRequest, SecretBytes,
+    EnrolResponse, PolicyKeyGrant, ProblemCode, RenewConfirmation, RenewRequest, SecretBytes,
 };
 use smqtt_pki::{
     CertificateDer, CertificateRequest, DeviceId, IssuedCertificate, PresentedDevice, Serial,
@@ -18,7 +18,10 @@ use smqtt_pki::{
 use smqtt_policy::Epoch;
 use zeroize::Zeroizing;
 
-use crate::enrol::{Refusal, aside, device_certificate, few, issue_key, refused, sealing};
+use crate::devices::in_words;
+use crate::enrol::{
+    Refusal, aside, device_certificate, few, issue_key, issue_policy_key, refused, sealing,
+};
 use crate::register::audit::{self, Act, Actor};
 use crate::register::{self, Changes, DeviceCertificate, Standing, Terms};
 use crate::{Error, Issuer};
@@ -28,6 +31,7 @@ struct Presented {
     device: DeviceId,
     serial: Serial,
     attributes: String,
+    key_policy: Option<String>,
     epoch: Epoch,
     /// The certificates that the device has.
     known: Vec<DeviceCertificate>,
@@ -42,6 +46,7 @@ struct Renewed {
     key_digest: [u8; 32],
     shown: String,
     attribute_key: Zeroizing<Vec<u8>>,
+    policy_key: Option<PolicyKeyGrant>,
 }
 
 impl Issuer {
@@ -68,7 +73,8 @@ impl Issuer {
             let device = presented.device.clone();
             let issuer = self.clone();
             let csr = request.csr.clone();
-            let made = aside(few(&presented.attributes), move || {
+            let few = few(&presented.attributes) && presented.key_policy.is_none();
+            let made = aside(few, move || {
                 make(&issuer, &csr, &presented, now).map(|made| (presented, made))
             });
             let (presented, made) = match made.await? {
@@ -91,6 +97,7 @@ impl Issuer {
                     broker: terms.broker.clone(),
                     sealing: sealing(&terms),
                     schema: terms.schema.clone(),
+                    key_policy: Some(self.keys.key_policy_grant(made.policy_key)),
                 });
             }
         }
@@ -176,12 +183,17 @@ impl Issuer {
             register::presented(reader, device, presented.serial, presented.fingerprint, now);
         let found = found.await.map_err(failed)?;
         match found.standing {
-            Standing::Good { attributes, epoch } => Ok(Presented {
+            Standing::Good {
+                attributes,
+                key_policy,
+                epoch,
+            } => Ok(Presented {
                 epoch,
                 serial: presented.serial,
                 device: presented.id,
                 attributes,
                 known: found.certificates,
+                key_policy,
             }),
             Standing::Other => {
                 let detail = "another certificate has this serial number".to_owned();
@@ -211,19 +223,21 @@ impl Issuer {
             device,
             epoch,
             attributes,
+            key_policy,
             ..
         } = presented;
         let mut transaction = register.join().await?;
         let standing = register::standing(&mut *transaction, device, presented.serial).await?;
         let Standing::Good {
             attributes: current,
+            key_policy: current_policy,
             epoch: newest,
         } = standing
         else {
             transaction.leave();
             return Ok(None);
         };
-        if current != *attributes || newest != *epoch {
+        if current != *attributes || current_policy != *key_policy || newest != *epoch {
             transaction.leave();
             return Ok(None);
         }
@@ -240,7 +254,7 @@ impl Issuer {
             &mut changes,
             device,
             &made.serial,
-            attributes,
+            (attributes, key_policy.as_deref()),
             *epoch,
             false,
             now,
@@ -254,8 +268,9 @@ impl Issuer {
             action: "renew",
             subject: device.as_str(),
             detail: &format!(
-                "serial {}{what} epoch {epoch} attributes {attributes}",
-                made.serial
+                "serial {}{what} epoch {epoch} attributes {}",
+                made.serial,
+                in_words(attributes, key_policy.as_deref())
             ),
         };
         audit::append_with(&mut transaction, changes, actor, &act, "ok", now).await?;
@@ -277,6 +292,8 @@ fn make(
     let key_digest = request.key_digest();
     let (attributes, shown) = issuer.shown_attributes(&presented.attributes)?;
     let attribute_key = issue_key(&issuer.keys, &attributes, presented.epoch)?;
+    let key_policy = presented.key_policy.as_deref();
+    let policy_key = issue_policy_key(&issuer.keys, key_policy, presented.epoch)?;
     let text = shown.join(", ");
     // The newest for this key that has most of its time before it, and shows what it should.
     let fresh = presented.known.iter().find(|certificate| {
@@ -294,6 +311,7 @@ fn make(
             key_digest,
             shown: text,
             attribute_key,
+            policy_key,
         });
     }
     let issued = device_certificate(issuer, &request, &presented.device, &shown, now)?;
@@ -304,6 +322,7 @@ fn make(
         key_digest,
         shown: text,
         attribute_key,
+        policy_key,
     })
 }
 

@@ -150,6 +150,43 @@ impl Authority {
         Ok(found)
     }
 
+    /// Reads tags, through the schema if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Attributes`], [`Error::Register`].
+    pub async fn tags(&self, text: &str) -> Result<AttributeSet, Error> {
+        let schema = register::schema(self.register().reader()).await?;
+        parse(schema.as_ref(), text)
+    }
+
+    /// The devices whose key policy is satisfied by messages with these tags, published at `topic`; else as
+    /// [`Authority::who`].
+    ///
+    /// # Errors
+    /// [`Error::Register`], [`Error::Schema`] for an impossible topic.
+    pub async fn who_reads_tags(
+        &self,
+        tags: &AttributeSet,
+        topic: Option<&str>,
+    ) -> Result<Vec<DeviceRecord>, Error> {
+        let unfit = |e: smqtt_policy::Error| Error::Schema(e.to_string());
+        let label = match topic {
+            None => tags.clone(),
+            Some(topic) => tags.with_topic(topic).map_err(unfit)?,
+        };
+        let mut found = Vec::new();
+        for device in self.devices().await? {
+            let Some(text) = &device.key_policy else {
+                continue;
+            };
+            let policy = Policy::from_canonical(text).map_err(unfit)?;
+            if device.state != DeviceState::Revoked && policy.evaluate(&label) {
+                found.push(device);
+            }
+        }
+        Ok(found)
+    }
+
     /// Who gains and who loses if `new` takes the place of `old`.
     ///
     /// # Errors
@@ -189,24 +226,32 @@ impl Authority {
     }
 
     /// Checks that a schema (TOML) can take the place of the one that holds: it parses, and every device and profile
-    /// keeps its attributes under it. Nothing that was issued depends on it.
+    /// keeps its attributes and key policy under it. Nothing that was issued depends on it.
     ///
     /// # Errors
     /// [`Error::Schema`], [`Error::SchemaRefuses`] with every device and profile that would not fit.
     pub async fn check_schema(&self, text: &str) -> Result<Schema, Error> {
         let schema = Schema::from_toml(text).map_err(|e| Error::Schema(e.to_string()))?;
         let mut misfits = Vec::new();
-        let mut check = |who: String, attributes: &str| -> Result<(), Error> {
+        let mut check = |who: String, attributes: &str, key_policy: Option<&str>| {
             if let Err(error) = schema.check_set(&parse(None, attributes)?) {
                 misfits.push(format!("{who}: {error}"));
             }
-            Ok(())
+            let key_policy = key_policy.map(Policy::from_canonical).transpose();
+            let checked = key_policy
+                .and_then(|policy| policy.map_or(Ok(()), |policy| schema.check_policy(&policy)));
+            if let Err(error) = checked {
+                misfits.push(format!("{who}: key policy: {error}"));
+            }
+            Ok::<_, Error>(())
         };
         for device in self.devices().await? {
-            check(format!("device {}", device.name), &device.attributes)?;
+            let own = device.own_key_policy.as_deref();
+            check(format!("device {}", device.name), &device.attributes, own)?;
         }
-        for (name, attributes) in self.profiles().await? {
-            check(format!("profile {name}"), &attributes)?;
+        for profile in self.profiles().await? {
+            let who = format!("profile {}", profile.name);
+            check(who, &profile.attributes, profile.key_policy.as_deref())?;
         }
         if misfits.is_empty() {
             Ok(schema)

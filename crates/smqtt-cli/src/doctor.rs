@@ -419,6 +419,33 @@ fn span(seconds: u64) -> String {
     counted(count, unit)
 }
 
+/// The key policy, its key, and what is needed to seal with tags.
+fn check_key_policy(report: &mut Report, identity: &Identity) {
+    if identity.policy_parameters().is_none() {
+        return report.warning(
+            "key-policy",
+            "this device can not seal with tags: its authority has given no parameters for that",
+            "fetch them, if the authority has them by now: smqtt renew",
+        );
+    }
+    match (smqtt_client::key_policy(identity), identity.policy_key()) {
+        (Err(error), _) => report.failed(
+            "key-policy",
+            Exit::Identity,
+            error.to_string(),
+            "fetch it anew: smqtt renew",
+        ),
+        (Ok(None), _) => {}
+        (Ok(Some(policy)), None) => report.failed(
+            "key-policy",
+            Exit::Identity,
+            format!("there is no key for {policy}: a renewal was interrupted"),
+            "fetch it anew: smqtt renew",
+        ),
+        (Ok(Some(policy)), Some(_)) => report.ok("key-policy", policy.to_string()),
+    }
+}
+
 fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>) {
     let held = match smqtt_client::attributes(identity) {
         Ok(held) => held,
@@ -441,7 +468,7 @@ fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>)
             "enrol the device again with a new token",
         ),
     }
-    if attributes.is_empty() {
+    if attributes.is_empty() && identity.key_policy().is_none() {
         report.warning(
             "attributes",
             "this device has none: it reads nothing",
@@ -450,6 +477,7 @@ fn check_keys(report: &mut Report, identity: &Identity, wanted: Option<&Policy>)
     } else {
         report.ok("attributes", attributes.to_string());
     }
+    check_key_policy(report, identity);
     let Some(wanted) = wanted else { return };
     let explanation = wanted.explain(&attributes);
     if explanation.is_satisfied() {

@@ -119,7 +119,10 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
         let report = Enrolled {
             device: &device,
             attributes: &attributes,
-            key_policy: enrolled.key_policy.as_ref().map(smqtt_client::Policy::as_str),
+            key_policy: enrolled
+                .key_policy
+                .as_ref()
+                .map(smqtt_client::Policy::as_str),
             epoch: enrolled.epoch.get(),
             broker: enrolled.broker.as_deref(),
             directory,

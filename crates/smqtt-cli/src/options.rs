@@ -159,21 +159,43 @@ mod tests {
 
     #[test]
     fn times_are_seconds_or_have_a_unit() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("15m", 900), ("12h", 43_200), ("7d", 604_800)] {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("15m", 900),
+            ("12h", 43_200),
+            ("7d", 604_800),
+        ] {
             assert_eq!(span(text).map(|span| span.as_secs()), Ok(seconds), "{text}");
         }
-        for text in ["", "0", "0h", "-1", "+5", "1.5", "h", "5w", "60ss", "99999999d"] {
+        for text in [
+            "",
+            "0",
+            "0h",
+            "-1",
+            "+5",
+            "1.5",
+            "h",
+            "5w",
+            "60ss",
+            "99999999d",
+        ] {
             assert!(span(text).is_err(), "{text}");
         }
     }
 
-    fn recipients(typed: &[&str], profile: &[(&'static str, &'static str)]) -> Result<String, ErrorKind> {
+    fn recipients(
+        typed: &[&str],
+        profile: &[(&'static str, &'static str)],
+    ) -> Result<String, ErrorKind> {
         let mut command = RecipientsOption::augment_args(clap::Command::new("pub"));
         for (name, value) in profile {
             command = command.mut_arg(name, |arg| arg.env(None::<&str>).default_value(value));
         }
         let typed = std::iter::once(&"pub").chain(typed);
-        let matches = command.try_get_matches_from(typed).map_err(|error| error.kind())?;
+        let matches = command
+            .try_get_matches_from(typed)
+            .map_err(|error| error.kind())?;
         match RecipientsOption::from_arg_matches(&matches) {
             Ok(RecipientsOption::Policy(text)) => Ok(format!("policy {text}")),
             Ok(RecipientsOption::Tags(text)) => Ok(format!("tags {text}")),
@@ -186,7 +208,10 @@ mod tests {
         let of = |text: &str| Ok(text.to_owned());
         assert_eq!(recipients(&["-p", "a"], &[]), of("policy a"));
         assert_eq!(recipients(&["--tags", "b"], &[]), of("tags b"));
-        assert_eq!(recipients(&["--tags", "b"], &[("policy", "a")]), of("tags b"));
+        assert_eq!(
+            recipients(&["--tags", "b"], &[("policy", "a")]),
+            of("tags b")
+        );
         assert_eq!(recipients(&["-p", "a"], &[("tags", "b")]), of("policy a"));
         assert_eq!(recipients(&[], &[("tags", "b")]), of("tags b"));
         assert_eq!(
@@ -197,6 +222,9 @@ mod tests {
             recipients(&[], &[("policy", "a"), ("tags", "b")]),
             Err(ErrorKind::ArgumentConflict)
         );
-        assert_eq!(recipients(&[], &[]), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(
+            recipients(&[], &[]),
+            Err(ErrorKind::MissingRequiredArgument)
+        );
     }
 }

@@ -11,7 +11,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use smqtt_client::{
     Backoff, Client, Delivery, Error, Kept, Padding, Properties, Publication, Publisher,
-    PublisherOptions, QoS, Queue, Renewal, Renewals, Sequence, Signing, Tally, WhenFull, publishable,
+    PublisherOptions, QoS, Queue, Renewal, Renewals, Sequence, Signing, Tally, WhenFull,
+    publishable,
 };
 use tokio::time::Instant;
 

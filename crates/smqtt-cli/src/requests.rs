@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use rand::RngExt as _;
 use smqtt_client::{
-    Client, Delivery, Event, Publisher, PublisherOptions, QoS, Received, Renewal,
-    Requester, publishable, subscribable,
+    Client, Delivery, Event, Publisher, PublisherOptions, QoS, Received, Renewal, Requester,
+    publishable, subscribable,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use smqtt_client::{
-    Client, DeviceId, ErrorKind, Event, KeptSession, Listener, Loss, OpenerConfig, QoS, Renewal,
-    Renewals, Subscriber,
+    Client, DeviceId, ErrorKind, Event, KeptSession, Listener, Loss, OpenerConfig, Policy, QoS,
+    Renewal, Renewals, Subscriber,
 };
 use tokio::time::Instant;
 
@@ -174,6 +174,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     }
     let output = Output::new(&options)?;
     let held = smqtt_client::attributes(&identity)?.without_epoch();
+    let key_policy = smqtt_client::key_policy(&identity)?;
     let deadline = options.wait.map(|wait| Instant::now() + wait);
     let interrupt = Interrupt::listen()?;
     let deadline = Deadline {
@@ -188,7 +189,11 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let mut run = Run {
         renewals: client.keep_renewed(Renewal::default().ask(!options.no_renew)),
         output,
-        notices: Notices::new(options.quiet || options.json, &held),
+        notices: Notices::new(
+            options.quiet || options.json,
+            &held,
+            key_policy.as_ref().map(Policy::as_str),
+        ),
         account: Account::default(),
         deadline,
         options: &options,
@@ -321,9 +326,15 @@ impl Run<'_> {
                     tokio::select! {
                         event = subscriber.next() => event,
                         renewed = self.renewals.next() => {
-                            if let Err(error) = renewed {
-                                let text = format!("this device could not be renewed: {error}");
-                                self.notices.say("renewal", &text);
+                            match renewed {
+                                Ok(renewed) => self.notices.holds(
+                                    &renewed.attributes,
+                                    renewed.key_policy.as_ref().map(Policy::as_str),
+                                ),
+                                Err(error) => {
+                                    let text = format!("this device could not be renewed: {error}");
+                                    self.notices.say("renewal", &text);
+                                }
                             }
                             continue;
                         }

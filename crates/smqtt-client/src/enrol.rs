@@ -6,9 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use smqtt_abe::{cp, kp};
 use smqtt_pki::enrolment::{ENROL_PATH, EnrolRequest, EnrolResponse, SecretText};
-use smqtt_pki::{
-    DeviceId, Fingerprint, Identity, IdentityKey, IdentityParts, KeyPolicyParts, tls,
-};
+use smqtt_pki::{DeviceId, Fingerprint, Identity, IdentityKey, IdentityParts, KeyPolicyParts, tls};
 use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 
 use crate::ask::Authority;

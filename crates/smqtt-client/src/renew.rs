@@ -85,7 +85,9 @@ pub async fn renew(directory: &Path, timeout: Duration) -> Result<Renewed, Error
     }
     let before = held.attribute_key.epoch();
     let before_policy = match policy_parameters(&identity)? {
-        Some(parameters) => policy_key(&identity, &parameters)?.and_then(|key| key.policy().epoch()),
+        Some(parameters) => {
+            policy_key(&identity, &parameters)?.and_then(|key| key.policy().epoch())
+        }
         None => None,
     };
     let other = |epoch: &Epoch| *epoch != given.epoch;

@@ -8,9 +8,9 @@ use smqtt_format::KeyId;
 use smqtt_pki::{DeviceId, Serial, VerifiedDevice};
 use smqtt_policy::Epoch;
 
-use crate::{Access, Refusal};
 use crate::content_key::ContentKey;
 use crate::window::Window;
+use crate::{Access, Refusal};
 
 /// What an entry costs besides its texts and topics, in bytes; a generous estimate of the maps' overhead included.
 const ENTRY_COST: usize = size_of::<Entry>() + 128;

@@ -72,7 +72,9 @@ pub use crl::{CrlNumber, Revocation, RevocationList, RevocationReason};
 pub use device_id::DeviceId;
 pub use error::Error;
 pub use fingerprint::Fingerprint;
-pub use identity::{Identity, IdentityParts, KeyPolicyParts, RenewalParts, Reservation, StagedRenewal};
+pub use identity::{
+    Identity, IdentityParts, KeyPolicyParts, RenewalParts, Reservation, StagedRenewal,
+};
 pub use intermediate::Intermediate;
 pub use key::IdentityKey;
 pub use pem_text::{certificates_from_pem, certificates_to_pem};

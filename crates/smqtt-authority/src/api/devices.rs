@@ -146,6 +146,9 @@ struct AddDevice {
     attributes: String,
     /// The profile whose attributes it has too.
     profile: Option<String>,
+    /// What it may read of messages that are tagged, by a key of its own; replaces its profile's.
+    #[schema(example = "site = 4 and kind = temperature")]
+    key_policy: Option<String>,
     /// How long the token can be used, in seconds: a day unless given.
     #[schema(minimum = 1, maximum = 31536000)]
     token_expires: Option<u64>,
@@ -167,6 +170,7 @@ fn terms(lifetime: Option<u64>, uses: Option<u32>) -> TokenTerms {
 struct Token {
     device: String,
     attributes: String,
+    key_policy: Option<String>,
     token: String,
     expires: String,
     uses: u32,
@@ -181,6 +185,7 @@ impl Service {
         Ok(Token {
             device: grant.device.to_string(),
             attributes: grant.attributes,
+            key_policy: grant.key_policy,
             token: grant.token.reveal().to_string(),
             expires: rfc3339(grant.expires.as_secs()),
             uses: grant.uses,
@@ -208,6 +213,7 @@ async fn add(
         name: input.name.parse().map_err(Error::from)?,
         attributes: input.attributes,
         profile: input.profile,
+        key_policy: input.key_policy,
     };
     let (issuer, terms) = (
         service.issuer.clone(),
@@ -245,9 +251,11 @@ struct SetDevice {
     attributes: Option<String>,
     /// Its profile; empty to take it away.
     profile: Option<String>,
+    /// Its own key policy; empty to take it away.
+    key_policy: Option<String>,
 }
 
-/// Change a device's attributes or profile. It gets a key for that at its next renewal; what it has lost it can read until the
+/// Change a device's attributes, profile or key policy. It gets a key for that at its next renewal; what it has lost it can read until the
 /// next epoch.
 #[utoipa::path(
     patch,
@@ -264,11 +272,11 @@ async fn set(
     Named(name): Named,
     Input(input): Input<SetDevice>,
 ) -> Said<Device> {
+    let or_away = |text: String| Some(text).filter(|text| !text.is_empty());
     let change = Change {
         attributes: input.attributes,
-        profile: input
-            .profile
-            .map(|profile| Some(profile).filter(|name| !name.is_empty())),
+        profile: input.profile.map(or_away),
+        key_policy: input.key_policy.map(or_away),
     };
     let issuer = service.issuer.clone();
     let device = act(async move {

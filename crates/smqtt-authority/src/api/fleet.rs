@@ -25,11 +25,12 @@ pub(super) fn routes() -> Routes {
         .routes(routes!(schema))
 }
 
-/// A named set of attributes.
+/// A named set of attributes, with a key policy or without.
 #[derive(Serialize, ToSchema)]
 struct Profile {
     name: String,
     attributes: String,
+    key_policy: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -47,7 +48,11 @@ struct Profiles {
 )]
 async fn list(State(service): State<Arc<Service>>) -> Said<Profiles> {
     let profiles = service.issuer.authority.profiles().await?;
-    let profile = |(name, attributes)| Profile { name, attributes };
+    let profile = |profile: crate::ProfileRecord| Profile {
+        name: profile.name,
+        attributes: profile.attributes,
+        key_policy: profile.key_policy,
+    };
     Ok(Answer::ok(Profiles {
         profiles: profiles.into_iter().map(profile).collect(),
     }))
@@ -58,6 +63,8 @@ async fn list(State(service): State<Arc<Service>>) -> Said<Profiles> {
 struct PutProfile {
     #[schema(example = "role = sensor, site = berlin")]
     attributes: String,
+    /// What its devices may read of messages that are tagged; empty to take it away. What is not there stays.
+    key_policy: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -67,7 +74,7 @@ struct ProfilePut {
     devices: usize,
 }
 
-/// Add a profile, or change its attributes, for the devices that have it too.
+/// Add a profile, or change it, for the devices that have it too.
 #[utoipa::path(
     put,
     path = "/v1/profiles/{name}",
@@ -87,7 +94,16 @@ async fn put(
     let devices = act(async move {
         issuer
             .authority
-            .set_profile(&profile, &input.attributes, &actor, now())
+            .set_profile(
+                &profile,
+                &input.attributes,
+                input
+                    .key_policy
+                    .as_deref()
+                    .map(|text| Some(text).filter(|text| !text.is_empty())),
+                &actor,
+                now(),
+            )
             .await
     })
     .await?;

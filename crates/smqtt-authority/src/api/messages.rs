@@ -101,6 +101,30 @@ pub(super) struct EnrolResponse {
     /// The schema of attributes, TOML.
     #[schema(nullable = false)]
     schema: Option<String>,
+    /// What key policies need.
+    #[schema(nullable = false)]
+    key_policy: Option<KeyPolicyGrant>,
+}
+
+/// What key policies need: parameters to seal with tags, and a key to read by, for a device that has a key policy.
+#[derive(ToSchema)]
+#[allow(dead_code)] // describes smqtt_pki::enrolment::KeyPolicyGrant
+pub(super) struct KeyPolicyGrant {
+    /// The id of the ABE suite.
+    suite: u8,
+    /// ABE public parameters, base64.
+    parameters: String,
+    #[schema(nullable = false)]
+    granted: Option<PolicyKeyGrant>,
+}
+
+/// A key policy and the key for it.
+#[derive(ToSchema)]
+#[allow(dead_code)] // describes smqtt_pki::enrolment::PolicyKeyGrant
+pub(super) struct PolicyKeyGrant {
+    policy: String,
+    /// ABE policy key of the answer's epoch, base64. Secret.
+    key: String,
 }
 
 /// From when publishers seal for an epoch.
@@ -120,6 +144,18 @@ pub(super) struct ParametersResponse {
     epoch: u64,
     /// ABE public parameters, base64.
     parameters: String,
+    /// Those of key policies.
+    #[schema(nullable = false)]
+    key_policy: Option<KeyPolicyParameters>,
+}
+
+/// The public parameters of key policies.
+#[derive(ToSchema)]
+#[allow(dead_code)] // describes smqtt_pki::enrolment::KeyPolicyParameters
+pub(super) struct KeyPolicyParameters {
+    suite: u8,
+    /// ABE public parameters, base64.
+    parameters: String,
 }
 
 /// A device as the register knows it.
@@ -132,6 +168,10 @@ pub(super) struct Device {
     /// Those of them that are its own, not its profile's.
     own_attributes: String,
     profile: Option<String>,
+    /// What it may read by its policy key, if it has a key policy.
+    key_policy: Option<String>,
+    /// That, where it is its own, not its profile's.
+    own_key_policy: Option<String>,
     created: String,
     /// The serial number of its newest certificate.
     serial: Option<String>,
@@ -154,6 +194,8 @@ impl From<DeviceRecord> for Device {
             attributes: record.attributes,
             own_attributes: record.own,
             profile: record.profile,
+            key_policy: record.key_policy,
+            own_key_policy: record.own_key_policy,
             created: rfc3339(record.created),
             serial: record.serial,
             fingerprint: record.fingerprint,

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use smqtt_abe::Suite;
-use smqtt_pki::enrolment::{ParametersResponse, Problem, ProblemCode};
+use smqtt_pki::enrolment::{KeyPolicyParameters, ParametersResponse, Problem, ProblemCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -52,6 +52,10 @@ async fn parameters(State(service): State<Arc<Service>>) -> Said<ParametersRespo
         suite: Suite::FabeoCpBls12381.id(),
         epoch: epoch.get(),
         parameters: service.issuer.keys.parameters_bytes.clone(),
+        key_policy: Some(KeyPolicyParameters {
+            suite: Suite::FabeoKpBls12381.id(),
+            parameters: service.issuer.keys.policy_parameters_bytes.clone(),
+        }),
     }))
 }
 

@@ -8,6 +8,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use smqtt_pki::enrolment::ProblemCode;
+
 use super::answer::{Answer, Asked, Said};
 use super::messages::Refused;
 use super::{Routes, Service};
@@ -24,12 +26,14 @@ pub(super) fn routes() -> Routes {
 #[serde(deny_unknown_fields)]
 struct WhoQuery {
     /// `role = doctor and dept = icu`
-    policy: String,
+    policy: Option<String>,
+    /// Instead of a policy: `site = 4, kind = temperature`, with which messages would be tagged.
+    tags: Option<String>,
     /// The topic that would be published to, for policies that ask for it.
     topic: Option<String>,
 }
 
-/// Who satisfies a policy.
+/// Who can read it.
 #[derive(Serialize, ToSchema)]
 struct Readers {
     devices: Vec<Reader>,
@@ -40,9 +44,10 @@ struct Reader {
     name: String,
     state: DeviceState,
     attributes: String,
+    key_policy: Option<String>,
 }
 
-/// List the devices that satisfy a policy, those that were revoked left out.
+/// List the devices that satisfy a policy, or whose key policy tags satisfy; those that were revoked left out.
 #[utoipa::path(
     get,
     path = "/v1/policy/who",
@@ -53,12 +58,26 @@ struct Reader {
 )]
 async fn who(State(service): State<Arc<Service>>, Asked(query): Asked<WhoQuery>) -> Said<Readers> {
     let authority = &service.issuer.authority;
-    let policy = authority.policy(&query.policy).await?;
-    let devices = authority.who(&policy, query.topic.as_deref()).await?;
+    let topic = query.topic.as_deref();
+    let devices = match (&query.policy, &query.tags) {
+        (Some(policy), None) => {
+            let policy = authority.policy(policy).await?;
+            authority.who(&policy, topic).await?
+        }
+        (None, Some(tags)) => {
+            let tags = authority.tags(tags).await?;
+            authority.who_reads_tags(&tags, topic).await?
+        }
+        _ => {
+            let detail = "give either a policy or tags";
+            return Err(Answer::problem(ProblemCode::InvalidInput, detail));
+        }
+    };
     let reader = |device: crate::DeviceRecord| Reader {
         name: device.name.to_string(),
         state: device.state,
         attributes: device.attributes,
+        key_policy: device.key_policy,
     };
     Ok(Answer::ok(Readers {
         devices: devices.into_iter().map(reader).collect(),

@@ -23,6 +23,7 @@ pub(crate) async fn add(dir: &Path, command: DeviceAdd) -> Result<(), Failure> {
                 name: command.name,
                 attributes: command.attributes,
                 profile: command.profile,
+                key_policy: command.key_policy,
             },
             terms(&options),
             &Actor::operator(),
@@ -64,9 +65,14 @@ pub(crate) async fn set(dir: &Path, command: DeviceSet) -> Result<(), Failure> {
         (None, false) => None,
         (profile, _) => Some(profile),
     };
+    let key_policy = match (command.key_policy, command.no_key_policy) {
+        (None, false) => None,
+        (key_policy, _) => Some(key_policy),
+    };
     let change = Change {
         attributes: command.attributes,
         profile,
+        key_policy,
     };
     let device = authority
         .set_device(&command.name, &change, &Actor::operator(), now())
@@ -75,7 +81,11 @@ pub(crate) async fn set(dir: &Path, command: DeviceSet) -> Result<(), Failure> {
     if command.json {
         return print(to_json(&device));
     }
-    eprintln!("{} has {} from now on", device.name, device.attributes);
+    eprintln!(
+        "{} has {} from now on",
+        device.name,
+        in_words(&device.attributes, device.key_policy.as_deref())
+    );
     if device.state == DeviceState::Enrolled {
         eprintln!(
             "it gets a key for that at its next renewal; what it has lost it can read until `smqtt-authority epoch advance`"
@@ -124,22 +134,34 @@ pub(crate) async fn list(dir: &Path, command: DeviceList) -> Result<(), Failure>
         "NAME",
         "STATE",
         "ATTRIBUTES",
+        "KEY POLICY",
         "EPOCH",
         "CERTIFICATE UNTIL",
         "CREATED",
     ];
-    let mut rows = vec![heading.map(String::from).to_vec()];
+    // A column that would be empty for all is left out.
+    let any_key_policy = devices.iter().any(|device| device.key_policy.is_some());
+    let shown = |column: &usize| *column != 3 || any_key_policy;
+    let row = |cells: [String; 7]| {
+        let cells = cells.into_iter().enumerate();
+        cells
+            .filter(|(column, _)| shown(column))
+            .map(|(_, cell)| cell)
+            .collect::<Vec<_>>()
+    };
+    let mut rows = vec![row(heading.map(String::from))];
     rows.extend(devices.iter().map(|device| {
-        vec![
+        row([
             device.name.to_string(),
             device.state.as_str().into(),
             device.attributes.clone(),
+            device.key_policy.clone().unwrap_or_else(|| "-".into()),
             device
                 .key_epoch
                 .map_or_else(|| "-".into(), |epoch| epoch.to_string()),
             time(device.certificate_expires),
             rfc3339(device.created),
-        ]
+        ])
     }));
     print(table(&rows).trim_end())
 }
@@ -167,6 +189,7 @@ pub(crate) async fn show(dir: &Path, command: DeviceShow) -> Result<(), Failure>
         ("state", device.state.as_str().into()),
         ("attributes", device.attributes),
         ("profile", or_none(device.profile)),
+        ("key policy", or_none(device.key_policy)),
         ("created", rfc3339(device.created)),
         ("token", token),
         ("certificate serial", or_none(device.serial)),
@@ -209,6 +232,7 @@ async fn show_grant(
         let object = json!({
             "device": device,
             "attributes": grant.attributes,
+            "key_policy": grant.key_policy,
             "token": *token,
             "expires": expires,
             "uses": grant.uses,
@@ -219,7 +243,10 @@ async fn show_grant(
         return print(object);
     }
     print(&*token)?;
-    eprintln!("{device} is registered with {}", grant.attributes);
+    eprintln!(
+        "{device} is registered with {}",
+        in_words(&grant.attributes, grant.key_policy.as_deref())
+    );
     eprintln!(
         "its token, above, can be used {}, until {expires}; it is not shown again",
         times(grant.uses.into())
@@ -232,6 +259,15 @@ async fn show_grant(
     eprintln!("next, on the device:");
     eprintln!("  {command}");
     Ok(())
+}
+
+/// What a device is and may read.
+fn in_words(attributes: &str, key_policy: Option<&str>) -> String {
+    match (attributes, key_policy) {
+        (attributes, None) => attributes.to_owned(),
+        ("", Some(policy)) => format!("the key policy {policy}"),
+        (attributes, Some(policy)) => format!("{attributes} and the key policy {policy}"),
+    }
 }
 
 /// A count as people say it.
@@ -258,6 +294,8 @@ pub(crate) fn to_json(device: &DeviceRecord) -> Value {
         "attributes": device.attributes,
         "own_attributes": device.own,
         "profile": device.profile,
+        "key_policy": device.key_policy,
+        "own_key_policy": device.own_key_policy,
         "created": rfc3339(device.created),
         "serial": device.serial,
         "fingerprint": device.fingerprint,

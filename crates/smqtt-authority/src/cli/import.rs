@@ -114,17 +114,19 @@ fn read(command: &DeviceImport) -> Result<Read3, Failure> {
         .map_err(|e| Failure::input(format!("{shown}: {e}")))?
         .clone();
     let column = |name: &str| headers.iter().position(|header| header == name);
-    let (Some(name), attributes, profile) =
-        (column("name"), column("attributes"), column("profile"))
-    else {
+    let known = ["name", "attributes", "profile", "key-policy"];
+    let Some(name) = column("name") else {
         return Err(Failure::input(format!(
-            "{shown} does not begin with the names of its columns: name, attributes, profile"
+            "{shown} does not begin with the names of its columns: {}",
+            known.join(", ")
         )));
     };
-    let known = ["name", "attributes", "profile"];
+    let (attributes, profile) = (column("attributes"), column("profile"));
+    let key_policy = column("key-policy");
     if let Some(unknown) = headers.iter().find(|header| !known.contains(header)) {
         return Err(Failure::input(format!(
-            "{shown} has a column {unknown:?}: those that there are, are name, attributes, profile"
+            "{shown} has a column {unknown:?}: those that there are, are {}",
+            known.join(", ")
         )));
     }
     let (mut lines, mut devices, mut bad) = (Vec::new(), Vec::new(), Vec::new());
@@ -169,6 +171,8 @@ fn read(command: &DeviceImport) -> Result<Read3, Failure> {
                         "" => command.profile.clone(),
                         given => Some(given.to_owned()),
                     },
+                    key_policy: Some(field(key_policy).to_owned())
+                        .filter(|policy| !policy.is_empty()),
                 });
             }
             Err(error) => {
@@ -235,6 +239,7 @@ fn report(
             json!({
                 "name": grant.device,
                 "attributes": grant.attributes,
+                "key_policy": grant.key_policy,
                 "token": command.tokens_out.is_none().then(|| grant.token.reveal().to_string()),
                 "expires": rfc3339(grant.expires.as_secs()),
             })

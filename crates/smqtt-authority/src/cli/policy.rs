@@ -13,23 +13,41 @@ use super::table::table;
 
 pub(crate) async fn who(dir: &Path, command: PolicyWho) -> Result<(), Failure> {
     let authority = Authority::open(Directory::open(dir)?).await?;
-    let policy = authority.policy(&command.policy).await?;
-    let devices = authority.who(&policy, command.topic.as_deref()).await?;
+    let topic = command.topic.as_deref();
+    let (devices, what) = match (&command.policy, &command.tags) {
+        (Some(text), _) => {
+            let policy = authority.policy(text).await?;
+            let devices = authority.who(&policy, topic).await?;
+            (devices, format!("satisfies {policy}"))
+        }
+        (None, tags) => {
+            let tags = authority.tags(tags.as_deref().unwrap_or_default()).await?;
+            let devices = authority.who_reads_tags(&tags, topic).await?;
+            (devices, format!("has a key policy that {tags} satisfies"))
+        }
+    };
     authority.close().await;
+    let (heading, by_tags) = match command.tags {
+        Some(_) => ("KEY POLICY", true),
+        None => ("ATTRIBUTES", false),
+    };
     if command.json {
         print(Value::from(devices.iter().map(to_json).collect::<Vec<_>>()))?;
     } else if !devices.is_empty() {
-        let mut rows = vec![["NAME", "STATE", "ATTRIBUTES"].map(String::from).to_vec()];
+        let mut rows = vec![["NAME", "STATE", heading].map(String::from).to_vec()];
         rows.extend(devices.iter().map(|device| {
             vec![
                 device.name.to_string(),
                 device.state.as_str().into(),
-                device.attributes.clone(),
+                match by_tags {
+                    true => device.key_policy.clone().unwrap_or_default(),
+                    false => device.attributes.clone(),
+                },
             ]
         }));
         print(table(&rows).trim_end())?;
     }
-    nobody(devices.is_empty(), policy.as_str(), command.strict)
+    nobody(devices.is_empty(), &what, command.strict)
 }
 
 pub(crate) async fn diff(dir: &Path, command: PolicyDiff) -> Result<(), Failure> {
@@ -58,16 +76,12 @@ pub(crate) async fn diff(dir: &Path, command: PolicyDiff) -> Result<(), Failure>
         );
     }
     let readers = diff.gains.len() + diff.both;
-    nobody(readers == 0, new.as_str(), command.strict)
+    nobody(readers == 0, &format!("satisfies {new}"), command.strict)
 }
 
 /// A policy that nobody satisfies: a warning, or an error where that was asked for.
-fn nobody(nobody: bool, policy: &str, strict: bool) -> Result<(), Failure> {
-    let message = || {
-        format!(
-            "no registered device satisfies {policy}: nobody could read what is sealed under it"
-        )
-    };
+fn nobody(nobody: bool, what: &str, strict: bool) -> Result<(), Failure> {
+    let message = || format!("no registered device {what}: nobody could read what is sealed so");
     match (nobody, strict) {
         (true, true) => Err(Failure::input(message())),
         (true, false) => {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use smqtt_authority::{Actor, Authority, Directory, now};
+use smqtt_authority::{Actor, Authority, Directory, ProfileRecord, now};
 
 use super::args::{ProfileList, ProfileRemove, ProfileSet};
 use super::failure::Failure;
@@ -12,10 +12,15 @@ use super::table::table;
 
 pub(crate) async fn set(dir: &Path, command: ProfileSet) -> Result<(), Failure> {
     let authority = Authority::open(Directory::open(dir)?).await?;
+    let key_policy = match (command.key_policy.as_deref(), command.no_key_policy) {
+        (None, false) => None,
+        (key_policy, _) => Some(key_policy),
+    };
     let devices = authority
         .set_profile(
             &command.name,
             &command.attributes,
+            key_policy,
             &Actor::operator(),
             now(),
         )
@@ -35,7 +40,13 @@ pub(crate) async fn list(dir: &Path, command: ProfileList) -> Result<(), Failure
     let profiles = authority.profiles().await?;
     authority.close().await;
     if command.json {
-        let object = |(name, attributes)| json!({ "name": name, "attributes": attributes });
+        let object = |profile: ProfileRecord| {
+            json!({
+                "name": profile.name,
+                "attributes": profile.attributes,
+                "key_policy": profile.key_policy,
+            })
+        };
         return print(Value::from(
             profiles.into_iter().map(object).collect::<Vec<_>>(),
         ));
@@ -46,12 +57,15 @@ pub(crate) async fn list(dir: &Path, command: ProfileList) -> Result<(), Failure
         );
         return Ok(());
     }
-    let mut rows = vec![vec!["NAME".to_owned(), "ATTRIBUTES".to_owned()]];
-    rows.extend(
-        profiles
-            .into_iter()
-            .map(|(name, attributes)| vec![name, attributes]),
-    );
+    let mut rows = vec![
+        ["NAME", "ATTRIBUTES", "KEY POLICY"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    rows.extend(profiles.into_iter().map(|profile| {
+        let key_policy = profile.key_policy.unwrap_or_else(|| "-".into());
+        vec![profile.name, profile.attributes, key_policy]
+    }));
     print(table(&rows).trim_end())
 }
 

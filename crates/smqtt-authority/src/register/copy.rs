@@ -31,7 +31,10 @@ const TABLES: &[Table] = &[
             ("broker", Text),
         ],
     ),
-    ("profile", &[("name", Text), ("attributes", Text)]),
+    (
+        "profile",
+        &[("name", Text), ("attributes", Text), ("key_policy", Text)],
+    ),
     (
         "device",
         &[
@@ -42,6 +45,8 @@ const TABLES: &[Table] = &[
             ("own", Text),
             ("suspended", Number),
             ("removed", Number),
+            ("own_key_policy", Text),
+            ("key_policy", Text),
         ],
     ),
     (
@@ -82,6 +87,7 @@ const TABLES: &[Table] = &[
             ("serial", Text),
             ("issued", Number),
             ("confirmed", Number),
+            ("key_policy", Text),
         ],
     ),
     (

@@ -49,6 +49,10 @@ pub struct DeviceRecord {
     pub own: String,
     /// Its profile.
     pub profile: Option<String>,
+    /// What it may read by its policy key, canonical text; `None` if it has no key policy.
+    pub key_policy: Option<String>,
+    /// That, where it is its own, not its profile's.
+    pub own_key_policy: Option<String>,
     /// When it was registered.
     pub created: u64,
     /// The serial number of its newest certificate.
@@ -75,6 +79,8 @@ struct Row {
     attributes: String,
     own: String,
     profile: Option<String>,
+    key_policy: Option<String>,
+    own_key_policy: Option<String>,
     created: i64,
     serial: Option<String>,
     fingerprint: Option<String>,
@@ -138,6 +144,8 @@ impl DeviceRecord {
             attributes: row.attributes,
             own: row.own,
             profile: row.profile,
+            key_policy: row.key_policy,
+            own_key_policy: row.own_key_policy,
             created: unsigned(row.created),
             serial: row.serial,
             fingerprint: row.fingerprint,
@@ -173,27 +181,28 @@ pub(crate) fn insert_device_certificate(
     insert_certificate(changes, whose, device.as_str(), certificate, now);
 }
 
-/// Records the issue of an attribute key. `confirmed`: the device uses it without saying so.
+/// Records the issue of an attribute key, and of a policy key if there is a key policy. `confirmed`: the device uses it without saying so.
 pub(crate) fn record_key(
     changes: &mut Changes,
     device: &DeviceId,
     serial: &str,
-    attributes: &str,
+    (attributes, key_policy): (&str, Option<&str>),
     epoch: Epoch,
     confirmed: bool,
     now: UnixTime,
 ) {
     changes
         .statement(
-            "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO attribute_key (device, epoch, attributes, serial, issued, confirmed, key_policy)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(device.as_str())
         .bind(signed(epoch.get()))
         .bind(attributes)
         .bind(serial)
         .bind(signed(now.as_secs()))
-        .bind(confirmed.then(|| signed(now.as_secs())));
+        .bind(confirmed.then(|| signed(now.as_secs())))
+        .bind(key_policy);
 }
 
 /// Notes that a device uses the keys of an epoch that were issued with a certificate; whether that was not known before.
@@ -223,6 +232,8 @@ pub(crate) enum Standing {
     Good {
         /// The device's attributes, canonical text.
         attributes: String,
+        /// Its key policy, canonical text.
+        key_policy: Option<String>,
         /// The current epoch.
         epoch: Epoch,
     },
@@ -235,12 +246,18 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    fn new(attributes: String, suspended: Option<i64>, reason: Option<String>, epoch: i64) -> Self {
+    fn new(
+        (attributes, key_policy): (String, Option<String>),
+        suspended: Option<i64>,
+        reason: Option<String>,
+        epoch: i64,
+    ) -> Self {
         match (suspended, reason) {
             (_, Some(reason)) if reason != HOLD => Self::Revoked,
             (Some(_), _) | (_, Some(_)) => Self::Suspended,
             (None, None) => Self::Good {
                 attributes,
+                key_policy,
                 epoch: Epoch::new(unsigned(epoch)),
             },
         }
@@ -253,8 +270,9 @@ pub(crate) async fn standing<'e>(
     device: &DeviceId,
     serial: Serial,
 ) -> Result<Standing, Error> {
-    let row: Option<(String, Option<i64>, Option<String>, i64)> = sqlx::query_as(
-        "SELECT device.attributes, device.suspended, revocation.reason, (SELECT epoch FROM state)
+    type Row = (String, Option<String>, Option<i64>, Option<String>, i64);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT device.attributes, device.key_policy, device.suspended, revocation.reason, (SELECT epoch FROM state)
          FROM certificate JOIN device ON device.name = certificate.device
          LEFT JOIN revocation ON revocation.serial = certificate.serial
          WHERE certificate.serial = $2 AND certificate.device = $1 AND device.removed IS NULL",
@@ -265,8 +283,8 @@ pub(crate) async fn standing<'e>(
     .await?;
     Ok(row.map_or(
         Standing::Unknown,
-        |(attributes, suspended, reason, epoch)| {
-            Standing::new(attributes, suspended, reason, epoch)
+        |(attributes, key_policy, suspended, reason, epoch)| {
+            Standing::new((attributes, key_policy), suspended, reason, epoch)
         },
     ))
 }
@@ -315,6 +333,7 @@ impl DeviceCertificate {
 #[derive(sqlx::FromRow)]
 struct PresentedRow {
     attributes: String,
+    key_policy: Option<String>,
     suspended: Option<i64>,
     reason: Option<String>,
     epoch: i64,
@@ -332,7 +351,8 @@ pub(crate) async fn presented<'e>(
     now: UnixTime,
 ) -> Result<Presented, Error> {
     let rows: Vec<PresentedRow> = sqlx::query_as(
-        "SELECT device.attributes, device.suspended, revocation.reason, (SELECT epoch FROM state) AS epoch, own.fingerprint,
+        "SELECT device.attributes, device.key_policy, device.suspended, revocation.reason,
+                (SELECT epoch FROM state) AS epoch, own.fingerprint,
                 held.serial, held.not_after, held.der, held.key_digest, held.shown
          FROM certificate AS own JOIN device ON device.name = own.device
          LEFT JOIN revocation ON revocation.serial = own.serial
@@ -350,7 +370,10 @@ pub(crate) async fn presented<'e>(
     let mut certificates = Vec::new();
     for row in rows {
         standing = match row.fingerprint == fingerprint.to_string() {
-            true => Standing::new(row.attributes, row.suspended, row.reason, row.epoch),
+            true => {
+                let keys_for = (row.attributes, row.key_policy);
+                Standing::new(keys_for, row.suspended, row.reason, row.epoch)
+            }
             false => Standing::Other,
         };
         certificates.extend(DeviceCertificate::from_row(row.certificate));

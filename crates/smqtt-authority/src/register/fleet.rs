@@ -17,9 +17,11 @@ pub(crate) async fn insert_device(
     now: UnixTime,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "INSERT INTO device (name, attributes, created, own, profile) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO device (name, attributes, created, own, profile, key_policy, own_key_policy)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
          ON CONFLICT (name) DO UPDATE
-         SET attributes = $2, created = $3, own = $4, profile = $5, removed = NULL, suspended = NULL
+         SET attributes = $2, created = $3, own = $4, profile = $5, key_policy = $6, own_key_policy = $7,
+             removed = NULL, suspended = NULL
          WHERE device.removed IS NOT NULL",
     )
     .bind(name.as_str())
@@ -27,25 +29,32 @@ pub(crate) async fn insert_device(
     .bind(signed(now.as_secs()))
     .bind(&resolved.own)
     .bind(profile)
+    .bind(&resolved.key_policy)
+    .bind(&resolved.own_key_policy)
     .execute(&mut **transaction)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Changes a device's attributes.
+/// Changes a device's attributes and key policy.
 pub(crate) async fn update_device(
     transaction: &mut Write,
     name: &DeviceId,
     resolved: &Resolved,
     profile: Option<&str>,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE device SET attributes = $2, own = $3, profile = $4 WHERE name = $1")
-        .bind(name.as_str())
-        .bind(&resolved.attributes)
-        .bind(&resolved.own)
-        .bind(profile)
-        .execute(&mut **transaction)
-        .await?;
+    sqlx::query(
+        "UPDATE device SET attributes = $2, own = $3, profile = $4, key_policy = $5, own_key_policy = $6
+         WHERE name = $1",
+    )
+    .bind(name.as_str())
+    .bind(&resolved.attributes)
+    .bind(&resolved.own)
+    .bind(profile)
+    .bind(&resolved.key_policy)
+    .bind(&resolved.own_key_policy)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
 
@@ -97,42 +106,55 @@ pub(crate) async fn release_certificates(
         .collect()
 }
 
-/// A profile's attributes.
+/// A profile: what the devices that have it are, and may read.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct ProfileRecord {
+    /// Its name.
+    pub name: String,
+    /// Its attributes, canonical text.
+    pub attributes: String,
+    /// Its key policy, canonical text, if it has one.
+    pub key_policy: Option<String>,
+}
+
+/// A profile.
 pub(crate) async fn profile<'e>(
     executor: impl sqlx::Executor<'e, Database = Any>,
     name: &str,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<ProfileRecord>, Error> {
     Ok(
-        sqlx::query_scalar("SELECT attributes FROM profile WHERE name = $1")
+        sqlx::query_as("SELECT name, attributes, key_policy FROM profile WHERE name = $1")
             .bind(name)
             .fetch_optional(executor)
             .await?,
     )
 }
 
-/// All profiles: name and attributes.
+/// All profiles, by name.
 pub(crate) async fn profiles<'e>(
     executor: impl sqlx::Executor<'e, Database = Any>,
-) -> Result<Vec<(String, String)>, Error> {
+) -> Result<Vec<ProfileRecord>, Error> {
     Ok(
-        sqlx::query_as("SELECT name, attributes FROM profile ORDER BY name")
+        sqlx::query_as("SELECT name, attributes, key_policy FROM profile ORDER BY name")
             .fetch_all(executor)
             .await?,
     )
 }
 
-/// Adds a profile, or changes its attributes.
+/// Adds a profile, or changes it.
 pub(crate) async fn put_profile(
     transaction: &mut Write,
     name: &str,
     attributes: &str,
+    key_policy: Option<&str>,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO profile (name, attributes) VALUES ($1, $2)
-         ON CONFLICT (name) DO UPDATE SET attributes = $2",
+        "INSERT INTO profile (name, attributes, key_policy) VALUES ($1, $2, $3)
+         ON CONFLICT (name) DO UPDATE SET attributes = $2, key_policy = $3",
     )
     .bind(name)
     .bind(attributes)
+    .bind(key_policy)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -147,19 +169,19 @@ pub(crate) async fn delete_profile(transaction: &mut Write, name: &str) -> Resul
     Ok(done.rows_affected() == 1)
 }
 
-/// The devices with a profile, and their own attributes.
+/// The devices with a profile, and their own attributes and key policies.
 pub(crate) async fn devices_of_profile(
     transaction: &mut Write,
     profile: &str,
-) -> Result<Vec<(DeviceId, String)>, Error> {
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "SELECT name, own FROM device WHERE profile = $1 AND removed IS NULL ORDER BY name",
+) -> Result<Vec<(DeviceId, String, Option<String>)>, Error> {
+    let rows: Vec<(String, String, Option<String>)> = sqlx::query_as(
+        "SELECT name, own, own_key_policy FROM device WHERE profile = $1 AND removed IS NULL ORDER BY name",
     )
     .bind(profile)
     .fetch_all(&mut **transaction)
     .await?;
     rows.into_iter()
-        .map(|(name, own)| Ok((name.parse()?, own)))
+        .map(|(name, own, key_policy)| Ok((name.parse()?, own, key_policy)))
         .collect()
 }
 

@@ -34,6 +34,7 @@ pub(crate) use epochs::{
     Terms, begin_epoch, brokers, crl_number, devices_by_epoch, epochs, insert_state, newest_state,
     note_published, sealing, set_brokers, set_settings, settings, start_schedule, terms,
 };
+pub use fleet::ProfileRecord;
 pub(crate) use fleet::{
     delete_profile, devices_of_profile, insert_device, insert_schema, profile, profiles,
     put_profile, release_certificates, remove_device, schema, schema_text, set_suspended,

@@ -13,6 +13,8 @@ pub(crate) struct TokenRecord {
     pub(crate) device: DeviceId,
     /// The device's attributes, canonical text.
     pub(crate) attributes: String,
+    /// The device's key policy, canonical text.
+    pub(crate) key_policy: Option<String>,
     pub(crate) expires: UnixTime,
     pub(crate) used: bool,
     /// Whether the device is suspended.
@@ -27,6 +29,7 @@ pub(crate) struct TokenRecord {
 struct Row {
     name: String,
     attributes: String,
+    key_policy: Option<String>,
     expires: i64,
     used: Option<i64>,
     suspended: Option<i64>,
@@ -42,7 +45,8 @@ pub(crate) async fn find_token<'e>(
     now: UnixTime,
 ) -> Result<Option<TokenRecord>, Error> {
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT device.name, device.attributes, token.expires, token.used, device.suspended, (SELECT epoch FROM state) AS epoch,
+        "SELECT device.name, device.attributes, device.key_policy, token.expires, token.used, device.suspended,
+                (SELECT epoch FROM state) AS epoch,
                 given.serial, given.not_after, given.der, given.key_digest, given.shown
          FROM token JOIN device ON device.name = token.device
          LEFT JOIN certificate AS given ON given.token = token.digest AND given.not_after >= $2
@@ -65,6 +69,7 @@ pub(crate) async fn find_token<'e>(
         found = Some(TokenRecord {
             device: row.name.parse()?,
             attributes: row.attributes,
+            key_policy: row.key_policy,
             expires: UnixTime::since_unix_epoch(expires),
             used: row.used.is_some(),
             suspended: row.suspended.is_some(),
@@ -79,6 +84,8 @@ pub(crate) async fn find_token<'e>(
 pub(crate) struct TokenStanding {
     /// The device's attributes, canonical text.
     pub(crate) attributes: String,
+    /// The device's key policy, canonical text.
+    pub(crate) key_policy: Option<String>,
     /// Whether the device is suspended.
     pub(crate) suspended: bool,
     /// The current epoch.
@@ -87,7 +94,15 @@ pub(crate) struct TokenStanding {
     pub(crate) usable: bool,
 }
 
-type StandingRow = (String, Option<i64>, i64, i64, i64, Option<i64>);
+type StandingRow = (
+    String,
+    Option<String>,
+    Option<i64>,
+    i64,
+    i64,
+    i64,
+    Option<i64>,
+);
 
 /// How a token stands; `None` if there is none.
 pub(crate) async fn token_standing(
@@ -96,7 +111,8 @@ pub(crate) async fn token_standing(
     now: UnixTime,
 ) -> Result<Option<TokenStanding>, Error> {
     let row: Option<StandingRow> = sqlx::query_as(
-        "SELECT device.attributes, device.suspended, (SELECT epoch FROM state), token.expires, token.uses_left, token.used
+        "SELECT device.attributes, device.key_policy, device.suspended, (SELECT epoch FROM state), token.expires,
+                token.uses_left, token.used
          FROM token JOIN device ON device.name = token.device
          WHERE token.digest = $1 AND device.removed IS NULL",
     )
@@ -104,11 +120,14 @@ pub(crate) async fn token_standing(
     .fetch_optional(&mut **transaction)
     .await?;
     let standing =
-        |(attributes, suspended, epoch, expires, uses_left, used): StandingRow| TokenStanding {
-            attributes,
-            suspended: suspended.is_some(),
-            epoch: Epoch::new(unsigned(epoch)),
-            usable: used.is_none() && uses_left > 0 && unsigned(expires) >= now.as_secs(),
+        |(attributes, key_policy, suspended, epoch, expires, uses_left, used): StandingRow| {
+            TokenStanding {
+                attributes,
+                key_policy,
+                suspended: suspended.is_some(),
+                epoch: Epoch::new(unsigned(epoch)),
+                usable: used.is_none() && uses_left > 0 && unsigned(expires) >= now.as_secs(),
+            }
         };
     Ok(row.map(standing))
 }

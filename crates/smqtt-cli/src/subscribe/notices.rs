@@ -27,17 +27,26 @@ pub(super) struct Notices {
 
 impl Notices {
     pub(super) fn new(quiet: bool, held: &AttributeSet, key_policy: Option<&str>) -> Self {
-        Self {
+        let mut notices = Self {
             quiet,
-            held: if held.is_empty() {
-                "none".to_owned()
-            } else {
-                held.to_string()
-            },
-            key_policy: key_policy.map(str::to_owned),
+            held: String::new(),
+            key_policy: None,
             told: HashSet::new(),
             throttles: HashMap::new(),
-        }
+        };
+        notices.holds(held, key_policy);
+        notices
+    }
+
+    /// What the device has from now on: what it could not read before is told anew.
+    pub(super) fn holds(&mut self, held: &AttributeSet, key_policy: Option<&str>) {
+        self.held = if held.is_empty() {
+            "none".to_owned()
+        } else {
+            held.to_string()
+        };
+        self.key_policy = key_policy.map(str::to_owned);
+        self.told.clear();
     }
 
     pub(super) fn note(&mut self, event: &Event) {

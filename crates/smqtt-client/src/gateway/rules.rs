@@ -204,20 +204,18 @@ impl Rules {
 
     /// The policies of all publish rules, in the order of the file.
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
-        self.recipients()
-            .filter_map(|recipients| match recipients {
-                Recipients::Policy(policy) => Some(policy),
-                Recipients::Tags(_) => None,
-            })
+        self.recipients().filter_map(|recipients| match recipients {
+            Recipients::Policy(policy) => Some(policy),
+            Recipients::Tags(_) => None,
+        })
     }
 
     /// The tags of all publish rules, in the order of the file.
     pub fn tags(&self) -> impl Iterator<Item = &AttributeSet> {
-        self.recipients()
-            .filter_map(|recipients| match recipients {
-                Recipients::Policy(_) => None,
-                Recipients::Tags(tags) => Some(tags),
-            })
+        self.recipients().filter_map(|recipients| match recipients {
+            Recipients::Policy(_) => None,
+            Recipients::Tags(tags) => Some(tags),
+        })
     }
 
     fn recipients(&self) -> impl Iterator<Item = &Recipients> {

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum ProfileCommand {
-    /// Add a profile, or change its attributes, for the devices that have it too.
+    /// Add a profile, or change its attributes or key policy, for the devices that have it too.
     Set(ProfileSet),
     /// List profiles.
     List(ProfileList),
@@ -22,6 +22,15 @@ pub(crate) struct ProfileSet {
     /// Its attributes: "role = sensor, site = berlin".
     #[arg(long, short, value_name = "ATTRIBUTES")]
     pub(crate) attributes: String,
+
+    /// What its devices may read of messages that are published with tags: "site = 4 and kind = temperature". Without this
+    /// option it stays as it is.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) key_policy: Option<String>,
+
+    /// Take its key policy away.
+    #[arg(long, conflicts_with = "key_policy")]
+    pub(crate) no_key_policy: bool,
 }
 
 #[derive(clap::Args)]
@@ -69,7 +78,7 @@ pub(crate) struct SchemaCheck {
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// List the devices that satisfy a policy.
+    /// List the devices that satisfy a policy, or that read what is tagged so.
     Who(PolicyWho),
     /// List who gains and who loses if one policy takes the place of another.
     Diff(PolicyDiff),
@@ -78,9 +87,14 @@ pub(crate) enum PolicyCommand {
 #[derive(clap::Args)]
 pub(crate) struct PolicyWho {
     /// The policy: "role = doctor and dept = icu".
-    pub(crate) policy: String,
+    #[arg(required_unless_present = "tags")]
+    pub(crate) policy: Option<String>,
 
-    /// The topic that would be published to, for policies that ask for it.
+    /// Instead of a policy, the tags of messages: "site = 4, kind = temperature". Lists the devices whose key policy they satisfy.
+    #[arg(long, value_name = "TAGS", conflicts_with = "policy")]
+    pub(crate) tags: Option<String>,
+
+    /// The topic that would be published to, for policies and key policies that ask for it.
     #[arg(long, value_name = "TOPIC")]
     pub(crate) topic: Option<String>,
 

@@ -20,7 +20,7 @@ pub(crate) enum DeviceCommand {
     List(DeviceList),
     /// Show one device.
     Show(DeviceShow),
-    /// Change a device's attributes or profile.
+    /// Change a device's attributes, profile or key policy.
     Set(DeviceSet),
     /// Print a new enrolment token for a device that has not used its own; the one before it is void.
     Token(DeviceToken),
@@ -46,13 +46,18 @@ pub(crate) struct DeviceAdd {
         value_name = "ATTRIBUTES",
         default_value = "",
         hide_default_value = true,
-        required_unless_present = "profile"
+        required_unless_present_any = ["profile", "key_policy"]
     )]
     pub(crate) attributes: String,
 
     /// The profile whose attributes it has, beside its own or replaced by them.
     #[arg(long, value_name = "PROFILE")]
     pub(crate) profile: Option<String>,
+
+    /// What it may read beside that of messages that are published with tags, by their tags and topic:
+    /// "site = 4 and topic matches plant/#". Replaces its profile's.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) key_policy: Option<String>,
 
     #[command(flatten)]
     pub(crate) token: TokenOptions,
@@ -79,8 +84,8 @@ pub(crate) struct TokenOptions {
 
 #[derive(clap::Args)]
 pub(crate) struct DeviceImport {
-    /// The file; - reads standard input. Its first line names the columns: name, attributes, profile. The last two may be
-    /// left out, or empty, but not both.
+    /// The file; - reads standard input. Its first line names the columns: name, attributes, profile, key-policy. The last three
+    /// may be left out, or empty, but not all.
     pub(crate) file: PathBuf,
 
     /// The profile of those lines that name none.
@@ -182,7 +187,12 @@ pub(crate) struct DeviceSet {
     pub(crate) name: DeviceId,
 
     /// Its own attributes from now on; those of its profile stay beside them.
-    #[arg(long, short, value_name = "ATTRIBUTES", required_unless_present_any = ["profile", "no_profile"])]
+    #[arg(
+        long,
+        short,
+        value_name = "ATTRIBUTES",
+        required_unless_present_any = ["profile", "no_profile", "key_policy", "no_key_policy"]
+    )]
     pub(crate) attributes: Option<String>,
 
     /// Its profile from now on.
@@ -192,6 +202,14 @@ pub(crate) struct DeviceSet {
     /// Take its profile away.
     #[arg(long, conflicts_with = "profile")]
     pub(crate) no_profile: bool,
+
+    /// Its own key policy from now on.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) key_policy: Option<String>,
+
+    /// Take its own key policy away; its profile's holds then, if that has one.
+    #[arg(long, conflicts_with = "key_policy")]
+    pub(crate) no_key_policy: bool,
 
     /// Print a JSON object.
     #[arg(long)]

@@ -14,10 +14,10 @@ use super::super::requests::Answer;
 use super::super::rules::Subscribing;
 use super::super::upward::Settled;
 use super::{KEY_BYTES, Session, Upstream};
+use crate::clock;
 use crate::connection::link;
 use crate::inbox::Receipt;
 use crate::keys::{Keys, add_keys};
-use crate::clock;
 
 impl Session {
     /// Handles what the broker has said. Returns whether there was anything; the error is why the connection
