@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use smqtt_tests::fleet::{Authority, Fleet, subscribe};
+use smqtt_tests::fleet::{self, Authority, Fleet, subscribe};
 use smqtt_tests::mosquitto;
 use smqtt_tests::programs::{Running, program, run};
 
@@ -387,4 +388,64 @@ fn keys_change_by_count_where_that_is_asked() {
     assert_eq!(numbers, [1, 2, 1, 2, 1].map(Some));
     let kids: std::collections::BTreeSet<_> = read.iter().map(|m| m["kid"].to_string()).collect();
     assert_eq!(kids.len(), 3);
+}
+
+/// Publishes until the reader has read one of them, under the key that it could not open before.
+fn reads_before_long(publisher: &mut Running, reader: &Running, text: &str, refused_kid: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let found = loop {
+        assert!(Instant::now() < deadline, "{}", reader.stdout_so_far());
+        publisher.write(format!("{text}\n").as_bytes());
+        let so_far = reader.stdout_so_far();
+        let mut lines = so_far.lines();
+        if let Some(line) = lines.find(|line| line.contains(&format!("\"{text}\""))) {
+            break line.to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let read: Value = serde_json::from_str(&found).expect("JSON");
+    assert_eq!(read["kid"], refused_kid);
+}
+
+fn refused_kid(reader: &Running, reason: &str) -> String {
+    let refused = reader.wait_for_stdout(reason);
+    let refused: Value = serde_json::from_str(&refused).expect("JSON");
+    refused["kid"].as_str().expect("a key id").to_owned()
+}
+
+#[test]
+fn a_running_subscription_reads_what_its_device_gains() {
+    let fleet = Fleet::start();
+    let sensor = fleet.enrol("sensor", "role = sensor");
+    let anna = fleet.enrol("anna", "role = visitor");
+    // Renewed by somebody else, who puts it into the directory.
+    let reader = subscribe(&anna, "plant/#", &["--json", "--no-renew"]);
+    let mut under_policy = Running::start(&mut fleet::publish(
+        &sensor,
+        "plant/1",
+        "role = operator",
+        &["-l"],
+    ));
+    under_policy.write(b"before.\n");
+    let kid = refused_kid(&reader, "not-authorised");
+    authority_does(
+        &fleet.authority,
+        &["device", "set", "anna", "--attributes", "role = operator"],
+    );
+    renew(&anna);
+    reads_before_long(&mut under_policy, &reader, "after.", &kid);
+
+    let mut tagged = Running::start(&mut publish(&sensor, "plant/2", TAGS, &["-l"]));
+    tagged.write(b"before.\n");
+    let kid = refused_kid(&reader, "no-key-policy");
+    authority_does(
+        &fleet.authority,
+        &["device", "set", "anna", "--key-policy", "site = 4"],
+    );
+    renew(&anna);
+    // Those under the policy are there already.
+    let _ = under_policy.interrupt().success();
+    reads_before_long(&mut tagged, &reader, "tagged.", &kid);
+    let _ = tagged.interrupt().success();
+    let _ = reader.interrupt().success();
 }

@@ -359,14 +359,18 @@ impl Client {
         let identity = self.identity();
         let opener = self.opener(config)?;
         let ahead = self.0.ahead.clone();
+        let subscriber = |inbox| {
+            let commands = self.0.commands.clone();
+            Subscriber::new(inbox, opener, credentials, identity, ahead, commands)
+        };
         #[cfg(feature = "session")]
         if let Some(store) = &self.0.session {
             let inbox = self.resume(store, frames, filters, qos).await?;
             let keeper = session::Keeper::new(Arc::clone(store));
-            return Ok(Subscriber::new(inbox, opener, credentials, identity, ahead).kept_by(keeper));
+            return Ok(subscriber(inbox).kept_by(keeper));
         }
         let inbox = self.request(frames, filters, qos).await?;
-        Ok(Subscriber::new(inbox, opener, credentials, identity, ahead))
+        Ok(subscriber(inbox))
     }
 
     /// Receives what the broker relays, unopened and unverified. Returns when the broker has granted

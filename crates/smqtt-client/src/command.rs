@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Retract { topic: TopicName, entry: Entry },
     /// Make a subscription, and make it again on every new connection.
     Subscribe(SubscribeCommand),
+    /// Ask once more for the key frames of the subscription with this inbox: what is retained comes again.
+    AskForFrames(Arc<Inbox>),
     /// Settle what is in flight, then disconnect.
     Disconnect,
 }

@@ -294,6 +294,11 @@ impl Connection {
                     self.unsubscribe(unwanted);
                 }
             }
+            Command::AskForFrames(inbox) => {
+                if let Some(id) = self.subscriptions.of(&inbox) {
+                    self.request(self.subscriptions.frames(id, self.subscription_ids));
+                }
+            }
             Command::Disconnect => self.start_closing(),
         }
     }
@@ -381,8 +386,13 @@ impl Connection {
     }
 
     fn subscribe(&mut self, id: u32) {
+        self.request(self.subscriptions.requests(id, self.subscription_ids));
+    }
+
+    /// Without a connection there is nothing to do: every new one subscribes anew.
+    fn request(&mut self, requests: Vec<subscriptions::Request>) {
         let Some(link) = &mut self.link else { return };
-        for request in self.subscriptions.requests(id, self.subscription_ids) {
+        for request in requests {
             let sent = link.mqtt.subscribe(
                 Instant::now(),
                 request.subscriptions.clone(),

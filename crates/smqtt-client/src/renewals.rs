@@ -1,7 +1,7 @@
 //! Renewal in the background: certificate and attribute key are replaced in time, under everything that uses them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use smqtt_format::AuthorityState;
@@ -19,8 +19,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(3);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// The most that a renewal waits for its turn, where a new epoch is not in use yet.
 const LONGEST_TURN: Duration = Duration::from_secs(3600);
-/// The longest sleep: the clock may be set, and a machine may sleep itself.
-const LOOK: Duration = Duration::from_secs(3600);
+/// How often to look whether somebody else has renewed the identity in its directory. The clock may be set, too, and a machine may
+/// sleep itself.
+const LOOK: Duration = Duration::from_secs(5);
 /// Outcomes that nobody has asked for yet; older ones are dropped.
 const KEPT: usize = 16;
 
@@ -97,6 +98,7 @@ impl Client {
             spread: rand::rng().random(),
             due: None,
             wait: FIRST_WAIT,
+            seen: self.identity().renewed_at(),
             client: self.clone(),
             renewal,
             told,
@@ -120,6 +122,8 @@ struct Keeper {
     due: Option<Instant>,
     /// How long to wait after the next failure.
     wait: Duration,
+    /// When the identity in the directory was last renewed, as of the last look.
+    seen: Option<SystemTime>,
 }
 
 impl Keeper {
@@ -157,6 +161,8 @@ impl Keeper {
                 () = sleep_until(Some(wake.into())) => {
                     if self.due.is_some_and(|due| due <= Instant::now()) {
                         self.attempt().await;
+                    } else if self.is_renewed_by_others() {
+                        self.take_over_from_others();
                     }
                 }
             }
@@ -203,6 +209,28 @@ impl Keeper {
         }
     }
 
+    /// Whether the directory has another identity than at the last look.
+    fn is_renewed_by_others(&mut self) -> bool {
+        let renewed = self.client.identity().renewed_at();
+        std::mem::replace(&mut self.seen, renewed) != renewed
+    }
+
+    fn take_over_from_others(&self) {
+        let directory = self.client.identity().directory().to_owned();
+        let taken = Identity::load(&directory)
+            .map_err(Error::Identity)
+            .and_then(|identity| self.take_over(&identity));
+        match taken {
+            Ok(None) => {}
+            Ok(Some(renewed)) => {
+                tracing::info!(epoch = %renewed.epoch, "renewed by somebody else");
+                let _ = self.told.try_send(Ok(renewed));
+            }
+            // In the middle of a renewal, maybe; the next look tells.
+            Err(error) => tracing::warn!(%error, "what is in the directory can not be taken over"),
+        }
+    }
+
     /// `None` if there is nothing new.
     async fn renewed(&self) -> Result<Option<Renewed>, Error> {
         let directory = self.client.identity().directory().to_owned();
@@ -223,9 +251,12 @@ impl Keeper {
     /// Takes over an identity if it is newer than the one that is used.
     fn take_over(&self, identity: &Identity) -> Result<Option<Renewed>, Error> {
         let before = self.client.epoch();
-        let other = self.client.identity().chain() != identity.chain();
+        let used = self.client.identity();
         let held = crate::attributes(identity)?;
-        if !other && held.epoch() <= Some(before) {
+        let same = used.chain() == identity.chain()
+            && used.attribute_key() == identity.attribute_key()
+            && used.policy_key() == identity.policy_key();
+        if same || held.epoch() < Some(before) {
             return Ok(None);
         }
         let identity = Identity::load(identity.directory())?;

@@ -9,9 +9,10 @@ use smqtt_envelope::{Counters, Opener};
 use smqtt_pki::Identity;
 use smqtt_proto::QoS;
 use smqtt_proto::packet::Publish;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::ahead::Ahead;
+use crate::command::Command;
 use crate::credentials::Credentials;
 use crate::inbox::{Inbound, Inbox, Receipt};
 use crate::keys::{Keys, add_keys};
@@ -34,6 +35,10 @@ pub struct Subscriber {
     identity: Arc<Identity>,
     /// Whom to tell that messages wait for a renewal.
     ahead: Ahead,
+    /// The way to the connection task.
+    commands: mpsc::Sender<Command>,
+    /// Key frames that were refused may be for this device by now, and have to come again.
+    frames_wanted: bool,
     /// What is remembered of a kept session.
     #[cfg(feature = "session")]
     keeper: Option<Keeper>,
@@ -46,6 +51,7 @@ impl Subscriber {
         credentials: watch::Receiver<Arc<Credentials>>,
         identity: Arc<Identity>,
         ahead: Ahead,
+        commands: mpsc::Sender<Command>,
     ) -> Self {
         Self {
             inbox: Taker::new(inbox),
@@ -54,6 +60,8 @@ impl Subscriber {
             credentials,
             identity,
             ahead,
+            commands,
+            frames_wanted: false,
             #[cfg(feature = "session")]
             keeper: None,
         }
@@ -136,6 +144,13 @@ impl Subscriber {
             tokio::select! {
                 () = self.inbox.ready() => {}
                 () = changed(&mut self.credentials) => self.take_over(),
+                place = self.commands.reserve(), if self.frames_wanted => {
+                    self.frames_wanted = false;
+                    // Without a connection task nothing comes any more, and the inbox tells.
+                    if let Ok(place) = place {
+                        place.send(Command::AskForFrames(Arc::clone(&self.inbox.inbox)));
+                    }
+                }
                 () = waited(&self.opener) => self.opener.handle_timeout(clock::now()),
             }
         }
@@ -180,9 +195,19 @@ impl Subscriber {
         if Arc::ptr_eq(&identity, &self.identity) {
             return;
         }
-        self.identity = Arc::clone(&identity);
+        let before = std::mem::replace(&mut self.identity, Arc::clone(&identity));
         if let Err(error) = self.renewed(&identity) {
             tracing::warn!(%error, "the renewed attribute key can not be used");
+        }
+        self.frames_wanted |= differ(&before, &identity);
+        self.ask_for_frames();
+    }
+
+    /// Asks, if there is room for it: else [`next`](Self::next) waits for that.
+    fn ask_for_frames(&mut self) {
+        if self.frames_wanted {
+            let asked = Command::AskForFrames(Arc::clone(&self.inbox.inbox));
+            self.frames_wanted = self.commands.try_send(asked).is_err();
         }
     }
 
@@ -226,6 +251,17 @@ impl Subscriber {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         self.opener.counters()
+    }
+}
+
+/// Whether two identities of a device let it read different things, epochs aside.
+fn differ(before: &Identity, after: &Identity) -> bool {
+    let held = |identity| crate::attributes(identity).map(|held| held.without_epoch());
+    match (held(before), held(after)) {
+        (Ok(held_before), Ok(held_after)) => {
+            held_before != held_after || before.key_policy() != after.key_policy()
+        }
+        _ => true,
     }
 }
 

@@ -365,6 +365,15 @@ impl Identity {
         self.schema.as_deref()
     }
 
+    /// When the files in the directory were last replaced, now and not when this was loaded: for whoever wants to know whether to
+    /// load it anew. `None` if that can not be told.
+    #[must_use]
+    pub fn renewed_at(&self) -> Option<std::time::SystemTime> {
+        // The last file that a renewal replaces before it tidies up.
+        let replaced = std::fs::metadata(self.directory.join(CHAIN));
+        replaced.and_then(|replaced| replaced.modified()).ok()
+    }
+
     /// Writes what a renewal has yielded beside what is there and loads it, with all of [`Identity::load`]'s checks. What is
     /// there stays in use until [`StagedRenewal::commit`]. One renewal at a time; what an interrupted one has left is removed.
     ///

@@ -121,6 +121,21 @@ impl Subscriptions {
         .collect()
     }
 
+    /// The SUBSCRIBE for a subscription's key frames alone, to have what is retained sent again; not while there is another.
+    pub(crate) fn frames(&self, id: u32, with_id: bool) -> Vec<Request> {
+        let mut requests = self.requests(id, with_id);
+        requests.retain(|request| request.part == Part::Announcements);
+        requests
+    }
+
+    /// The subscription with this inbox.
+    pub(crate) fn of(&self, inbox: &Arc<Inbox>) -> Option<u32> {
+        let mut entries = self.entries.iter();
+        entries
+            .find(|entry| Arc::ptr_eq(&entry.inbox, inbox))
+            .map(|entry| entry.id)
+    }
+
     /// Notes under which identifier a request went out.
     pub(crate) fn sent(&mut self, request: &Request, packet_id: PacketId) {
         if let Some(entry) = self.entry(request.id) {
