@@ -255,7 +255,7 @@ impl Subscriber {
 }
 
 /// Whether two identities of a device let it read different things, epochs aside.
-fn differ(before: &Identity, after: &Identity) -> bool {
+pub(crate) fn differ(before: &Identity, after: &Identity) -> bool {
     let held = |identity| crate::attributes(identity).map(|held| held.without_epoch());
     match (held(before), held(after)) {
         (Ok(held_before), Ok(held_after)) => {

@@ -15,11 +15,13 @@ use std::path::Path;
 use hkdf::Hkdf;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use smqtt_envelope::{Announcement, KeyId, Padding, Sealed, SealerConfig, Sequence, Signing};
+use smqtt_envelope::{
+    Announcement, KeyId, Padding, Sealed, Sealer, SealerConfig, Sequence, Signing,
+};
 use smqtt_format::{
     Access, Envelope, KeyFrame, SealedMessage, announce, enc_structure, external_aad,
 };
-use smqtt_policy::{Epoch, Policy};
+use smqtt_policy::{AttributeSet, Epoch, Policy};
 use vector_file::{
     Case, ContentKeyVector, ContentKeys, Hex, Publish, ReaderKeys, Reading, directory,
 };
@@ -39,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "signed-and-padded.json",
         &reading(&mut world, signed_and_padded),
     )?;
+    write(&target, "tagged.json", &tagged(&mut World::from_seed(4)))?;
     Ok(())
 }
 
@@ -208,6 +211,8 @@ fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
             attributes: attributes.into(),
             epoch,
             attribute_key: Hex(key.to_bytes().to_vec()),
+            key_policy: None,
+            policy_key: None,
         };
         readers.insert(name.to_owned(), keys);
     }
@@ -217,6 +222,7 @@ fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
             .into(),
         root: Hex(world.authority.trust_anchor().root().to_vec()),
         parameters: Hex(world.parameters.to_bytes()),
+        policy_parameters: None,
         readers,
         cases: Vec::new(),
     };
@@ -623,4 +629,148 @@ fn signed_and_padded(world: &mut World) -> Vec<Case> {
             ],
         ),
     ]
+}
+
+/// Messages with tags, and readers with key policies.
+fn tagged(world: &mut World) -> Reading {
+    const TOPIC: &str = "plant/7/temperature";
+    const TAGS: &str = "kind = temperature, site = 4";
+    let master = smqtt_abe::kp::MasterKey::beside(&world.master);
+    let parameters = master.public_parameters();
+    let mut reading = reading(world, |_| Vec::new());
+    reading.policy_parameters = Some(Hex(parameters.to_bytes()));
+    for (name, key_policy, epoch) in [
+        ("of the site", "site in 1..5", 7),
+        ("of the topic", "topic matches plant/+/temperature", 7),
+        ("of another site", "kind = temperature and site in 5..9", 7),
+        ("of another topic", "topic matches plant/8/#", 7),
+        ("of the site, renewed", "site in 1..5", 8),
+    ] {
+        let policy: Policy = key_policy.parse().expect("a policy");
+        let formula = policy.at_epoch(Epoch::new(epoch));
+        let key = master
+            .issue(&parameters, &formula, &mut world.rng)
+            .expect("issued");
+        let attribute_key = world.attribute_key("role = screen", Epoch::new(epoch));
+        let keys = ReaderKeys {
+            attributes: "role = screen".into(),
+            epoch,
+            attribute_key: Hex(attribute_key.to_bytes().to_vec()),
+            key_policy: Some(key_policy.into()),
+            policy_key: Some(Hex(key.to_bytes().to_vec())),
+        };
+        reading.readers.insert(name.into(), keys);
+    }
+
+    let device = world.device("sensor-17");
+    let attacker = world.device("sensor-18");
+    let tags: AttributeSet = TAGS.parse().expect("tags");
+    let config = SealerConfig::default();
+    let signer = std::sync::Arc::clone(&device) as _;
+    let mut sealer =
+        Sealer::with_tags(signer, parameters, &tags, EPOCH, config).expect("valid options");
+    let first = world.seal(&mut sealer, TOPIC, b"21.5");
+    let announcement = first.announce.clone().expect("the first message");
+    let frame = &announcement.frame[..];
+    let inline = [frame, &first.message].concat();
+    let elsewhere = world.seal(&mut sealer, "plant/7/pressure", b"1013");
+    let of_elsewhere = elsewhere.announce.clone().expect("the first message");
+    let epoch_6 = tags
+        .with_topic(TOPIC)
+        .expect("a topic")
+        .with_epoch(Epoch::new(6))
+        .encode();
+    let epoch_6: &'static [u8] = epoch_6.leak();
+    let other_epoch = world.signed_anew(frame, &device, |c| c.access = Access::Attributes(epoch_6));
+    let suite_1 = world.signed_anew(frame, &device, |c| c.suite = 1);
+    let stolen = world.signed_anew(frame, &attacker, |_| {});
+
+    let both = |frame: Publish, message: Publish| vec![frame, message];
+    let both_of = |publish: Publish| vec![publish];
+    for (name, reader, proves, publishes) in [
+        (
+            "announced",
+            "of the site",
+            "a key policy that the tags satisfy opens",
+            both(announced(&announcement), publish(TOPIC, &first.message)),
+        ),
+        (
+            "inline",
+            "of the topic",
+            "the topic is among what a key policy can ask for",
+            both_of(publish(TOPIC, &inline)),
+        ),
+        (
+            "outside, by a tag",
+            "of another site",
+            "tags that do not satisfy the key policy are told of",
+            both(announced(&announcement), publish(TOPIC, &first.message)),
+        ),
+        (
+            "outside, by the topic",
+            "of another topic",
+            "as is the topic",
+            both_of(publish(TOPIC, &inline)),
+        ),
+        (
+            "without a key policy",
+            "technician",
+            "attributes open nothing that is tagged",
+            both_of(publish(TOPIC, &inline)),
+        ),
+        (
+            "each topic its frame",
+            "of the topic",
+            "the frame of another topic is another one",
+            both(
+                announced(&of_elsewhere),
+                publish("plant/7/pressure", &elsewhere.message),
+            ),
+        ),
+        (
+            "moved",
+            "of the site",
+            "a frame opens messages at its own topic only",
+            both(
+                announced(&announcement),
+                publish("plant/7/pressure", &first.message),
+            ),
+        ),
+        (
+            "tags of another epoch",
+            "of the site",
+            "a set that states another epoch than the frame is refused",
+            both_of(announced_as(TOPIC, &other_epoch)),
+        ),
+        (
+            "a set under the suite of policies",
+            "of the site",
+            "suite and kind of access belong together",
+            both_of(announced_as(TOPIC, &suite_1)),
+        ),
+        (
+            "signed anew",
+            "of the site",
+            "whose frame it is, the confirmation says here, too",
+            both_of(announced_as(TOPIC, &stolen)),
+        ),
+        (
+            "of an epoch before",
+            "of the site, renewed",
+            "a policy key is of one epoch",
+            both_of(publish(TOPIC, &inline)),
+        ),
+    ] {
+        let case = Case {
+            name: name.into(),
+            proves: proves.into(),
+            reader: reader.into(),
+            publishes,
+            until: NOW + 3600,
+            expected: Vec::new(),
+        };
+        let expected = reading.run(&case);
+        reading.cases.push(Case { expected, ..case });
+    }
+    reading
 }

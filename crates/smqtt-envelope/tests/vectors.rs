@@ -18,7 +18,7 @@ fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
 }
 
 /// What readers make of what arrives.
-const FILES: [&str; 2] = ["reading.json", "signed-and-padded.json"];
+const FILES: [&str; 3] = ["reading.json", "signed-and-padded.json", "tagged.json"];
 
 #[test]
 fn readers_do_what_the_vectors_say() {

@@ -151,9 +151,24 @@ impl Requests {
     /// program's time, and frames that it announced then.
     pub(super) fn ask_for_all_key_frames(&mut self, rules: &Rules) {
         let filters = rules.subscribable().filter_map(|f| announcements(f).ok());
+        self.ask_for_key_frames(filters.collect());
+    }
+
+    /// Asks once more for the key frames of what is granted: what was refused before may be for this device now.
+    pub(super) fn ask_again_for_key_frames(&mut self) {
+        let granted = self.granted.values();
+        let filters: Vec<_> = granted
+            .filter_map(|granted| announcements(&granted.subscription.filter).ok())
+            .collect();
+        if !filters.is_empty() {
+            self.ask_for_key_frames(filters);
+        }
+    }
+
+    fn ask_for_key_frames(&mut self, filters: Vec<TopicFilter>) {
         self.requests.push_front(Request {
             asker: None,
-            what: What::AllKeyFrames(filters.collect()),
+            what: What::AllKeyFrames(filters),
             unanswered: Vec::new(),
             sent: false,
         });

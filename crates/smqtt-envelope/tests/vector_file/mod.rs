@@ -73,6 +73,9 @@ pub struct Reading {
     pub root: Hex,
     /// The ABE parameters.
     pub parameters: Hex,
+    /// Those of key policies, where readers have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_parameters: Option<Hex>,
     pub readers: BTreeMap<String, ReaderKeys>,
     pub cases: Vec<Case>,
 }
@@ -83,6 +86,11 @@ pub struct ReaderKeys {
     pub epoch: u64,
     /// Secret, outside of vectors.
     pub attribute_key: Hex,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_policy: Option<String>,
+    /// As secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_key: Option<Hex>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,6 +173,14 @@ impl Reading {
             .expect("an attribute key's encoding");
         let mut opener =
             Opener::new(anchor, parameters, key, OpenerConfig::default()).expect("they fit");
+        let policy_key = self.readers[&case.reader].policy_key.as_ref();
+        if let (Some(parameters), Some(key)) = (&self.policy_parameters, policy_key) {
+            let parameters = smqtt_abe::kp::PublicParameters::from_bytes(&parameters.0)
+                .expect("the parameters' encoding");
+            let key = smqtt_abe::kp::PolicyKey::from_bytes(&key.0, &parameters)
+                .expect("a policy key's encoding");
+            opener.add_policy_key(&parameters, key).expect("they fit");
+        }
         for publish in &case.publishes {
             opener.handle_publish(
                 &publish.topic,

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::connection::link;
 use crate::inbox::Receipt;
 use crate::keys::{Keys, add_keys};
+use crate::subscriber::differ;
 
 impl Session {
     /// Handles what the broker has said. Returns whether there was anything; the error is why the connection
@@ -108,6 +109,9 @@ impl Session {
             opener.handle_publish(topic, &publish.payload, publish.retain, now);
         }
         self.handle_verdicts();
+        if differ(&before, &self.identity) {
+            self.requests.ask_again_for_key_frames();
+        }
     }
 
     pub(super) fn opener(&mut self) -> Option<&mut Opener> {
@@ -137,7 +141,7 @@ impl Session {
         if Arc::ptr_eq(&identity, &self.identity) {
             return;
         }
-        self.identity = identity;
+        let before = std::mem::replace(&mut self.identity, identity);
         // One that is made later has all keys from the start.
         let Some(opener) = &mut self.opener else {
             return;
