@@ -10,6 +10,7 @@ fn help_and_errors_are_as_recorded() {
         "SMQTT_IDENTITY",
         "SMQTT_BROKER",
         "SMQTT_POLICY",
+        "SMQTT_TAGS",
         "SMQTT_AUTHORITY",
         "SMQTT_CA_FINGERPRINT",
         "SMQTT_TOKEN",

@@ -144,12 +144,8 @@ impl Subscriber {
             tokio::select! {
                 () = self.inbox.ready() => {}
                 () = changed(&mut self.credentials) => self.take_over(),
-                place = self.commands.reserve(), if self.frames_wanted => {
+                () = asked(&self.commands, &self.inbox.inbox), if self.frames_wanted => {
                     self.frames_wanted = false;
-                    // Without a connection task nothing comes any more, and the inbox tells.
-                    if let Ok(place) = place {
-                        place.send(Command::AskForFrames(Arc::clone(&self.inbox.inbox)));
-                    }
                 }
                 () = waited(&self.opener) => self.opener.handle_timeout(clock::now()),
             }
@@ -262,6 +258,13 @@ pub(crate) fn differ(before: &Identity, after: &Identity) -> bool {
             held_before != held_after || before.key_policy() != after.key_policy()
         }
         _ => true,
+    }
+}
+
+/// Resolves when the connection task is asked for the key frames of this inbox again, or there is none any more, which the inbox tells.
+async fn asked(commands: &mpsc::Sender<Command>, inbox: &Arc<Inbox>) {
+    if let Ok(place) = commands.reserve().await {
+        place.send(Command::AskForFrames(Arc::clone(inbox)));
     }
 }
 

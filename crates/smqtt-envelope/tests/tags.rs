@@ -350,3 +350,32 @@ fn what_does_not_fit_together_is_refused_at_once() {
         Err(Error::NoEpoch)
     ));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// The encryption opens exactly what the language says.
+    #[test]
+    fn a_reader_opens_what_its_key_policy_says(
+        kinds in proptest::sample::subsequence(vec!["a", "b", "c", "d"], 1..=4),
+        site in 0i64..8,
+        policy in proptest::sample::select(vec![
+            "a", "a and b", "a or c", "2 of (a, b, c)", "site in 2..5", "site >= 4 and (b or d)",
+            "topic matches +/7", "topic matches plant/# and a", "site < 3 or topic matches x/#",
+        ]),
+        topic in proptest::sample::select(vec!["plant/7", "x/7", "plant/8/t", "y"]),
+    ) {
+        let mut tagged = Tagged::new();
+        let device = tagged.world.device("d");
+        let tags: AttributeSet = format!("{}, site = {site}", kinds.join(", ")).parse().expect("tags");
+        let mut sealer = Sealer::with_tags(
+            Arc::clone(&device) as _, tagged.parameters.clone(), &tags, EPOCH, SealerConfig::default(),
+        ).expect("valid");
+        let sealed = tagged.world.seal_inline(&mut sealer, topic, b"x");
+        let label = tags.with_topic(topic).expect("a topic");
+        let expected = policy.parse::<Policy>().expect("a policy").evaluate(&label);
+        let mut reader = tagged.reader(policy);
+        let opens = matches!(reader.take(topic, &sealed.message).last(), Some(Event::Opened(_)));
+        proptest::prop_assert_eq!(opens, expected);
+    }
+}

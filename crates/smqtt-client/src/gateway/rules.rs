@@ -664,6 +664,30 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_may_tag_and_change_keys_sooner() {
+        let rules = rules(
+            r##"
+            [[publish]]
+            topic = "tele/#"
+            tags = "site = 4, kind = temperature"
+            rekey_messages = 100
+            rekey_after = 900
+            "##,
+        );
+        let (_, sealing) = rules.publishing(&topic("tele/1")).expect("a rule");
+        let options = sealing.options();
+        assert_eq!(options.config.max_messages.get(), 100);
+        assert_eq!(options.config.lifetime, Duration::from_secs(900));
+        assert_eq!(rules.policies().count(), 0);
+        assert_eq!(
+            rules.to_string().lines().next(),
+            Some(
+                "publish tele/#: sealed with the tags kind = temperature, site = 4, a new key after 100 messages, a new key after 900 s"
+            )
+        );
+    }
+
+    #[test]
     fn errors_name_the_line_and_the_nearest_key() {
         assert_eq!(
             error("[[publish]]\ntopic = \"a\"\npolcy = \"a = b\"\n"),
@@ -678,6 +702,19 @@ mod tests {
                 .starts_with("gateway.toml:3: policy: ")
         );
         assert!(error("[[publish]]\ntopic = \"a\"").contains("neither policy"));
+        assert!(
+            error("[[publish]]\ntopic = \"a\"\ntags = \"a = 1\"\npolicy = \"b\"")
+                .contains("either a policy or tags")
+        );
+        assert!(
+            error("[[publish]]\ntopic = \"a\"\ntags = \"a =\"")
+                .starts_with("gateway.toml:3: tags: ")
+        );
+        assert!(error("[[publish]]\ntopic = \"a\"\ntags = \"\"").contains("at least one"));
+        assert_eq!(
+            error("[[publish]]\ntopic = \"a\"\ntags = \"a\"\nrekey_messages = 0"),
+            "gateway.toml:4: rekey_messages: give at least 1"
+        );
         assert!(error("[[subscribe]]\ntopic = \"smqtt/keys/#\"").contains("key frames"));
         assert!(error("[[subscribe]]\ntopic = []").contains("at least one"));
         assert!(error("[[subscribe]]\ntopic = 5").contains("a topic filter, or a list of them"));

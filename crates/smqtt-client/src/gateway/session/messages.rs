@@ -109,9 +109,6 @@ impl Session {
             opener.handle_publish(topic, &publish.payload, publish.retain, now);
         }
         self.handle_verdicts();
-        if differ(&before, &self.identity) {
-            self.requests.ask_again_for_key_frames();
-        }
     }
 
     pub(super) fn opener(&mut self) -> Option<&mut Opener> {
@@ -152,6 +149,9 @@ impl Session {
             tracing::warn!(%error, "the renewed attribute key can not be used");
         }
         self.handle_verdicts();
+        if differ(&before, &self.identity) {
+            self.requests.ask_again_for_key_frames();
+        }
     }
 
     pub(super) fn handle_verdicts(&mut self) {
