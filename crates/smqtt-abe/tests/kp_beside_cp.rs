@@ -9,7 +9,7 @@ use smqtt_abe::{Error, cp, kp};
 use smqtt_policy::{AttributeSet, Epoch, Policy};
 
 /// Of the master key that `tests/vectors/abe/cp-v1.json` has. Frozen: another would lock out every device with a key policy.
-const PARAMETERS: &str = "TO BE FILLED";
+const PARAMETERS: &str = "88a1e040e9299963b929b327e6b3ca9d3b4c87db0ae6080ccb5f807b991e9eb1";
 
 fn frozen_master() -> cp::MasterKey {
     let path = concat!(
