@@ -251,7 +251,10 @@ struct Answered<'a> {
     r#type: &'static str,
     topic: &'a str,
     publisher: &'a str,
-    policy: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a str>,
     /// Why there is no response.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -275,7 +278,8 @@ fn tell(options: &Options, request: &Received, failed: Option<String>) {
             },
             topic: &request.topic,
             publisher: request.publisher.as_str(),
-            policy: &request.policy,
+            policy: request.access.policy(),
+            tags: request.access.tags(),
             reason: failed,
         });
     } else if let Some(why) = failed {
