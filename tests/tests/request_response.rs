@@ -92,7 +92,7 @@ fn a_response_under_a_policy_that_the_requester_does_not_satisfy_is_no_response(
     assert!(
         asked
             .stderr
-            .contains("1 messages came that this device cannot read"),
+            .contains("1 message came that this device cannot read"),
         "{}",
         asked.stderr
     );

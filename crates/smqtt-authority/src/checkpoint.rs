@@ -26,7 +26,7 @@ pub struct Checkpoint {
     pub time: u64,
     /// The chain value of that row.
     pub chain: [u8; 32],
-    /// The certificate of the intermediate that signed it; `None` if the root did, or if it is to be looked for.
+    /// The certificate of the intermediate that signed it; `None` if the root did.
     pub(crate) issuer: Option<CertificateDer<'static>>,
     /// ECDSA P-256 with SHA-256 by the authority's key.
     pub(crate) signature: [u8; 64],
@@ -120,11 +120,6 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`].
     pub fn verify(&self, anchor: &TrustAnchor) -> Result<(), Error> {
-        self.verify_among(anchor, &[])
-    }
-
-    /// As [`Checkpoint::verify`]; one without certificate may be by one of these intermediates.
-    fn verify_among(&self, anchor: &TrustAnchor, known: &[Intermediate]) -> Result<(), Error> {
         if self.authority != anchor.fingerprint() {
             return Err(Error::Checkpoint(format!(
                 "it is of the authority with fingerprint {}",
@@ -145,7 +140,6 @@ impl Checkpoint {
             None => {
                 let statement = self.statement(None);
                 anchor.verify_statement(&statement, &self.signature).is_ok()
-                    || known.iter().any(signed_by)
             }
         };
         good.then_some(()).ok_or_else(foreign)
@@ -251,8 +245,7 @@ impl Authority {
         let anchor = self.directory().trust_anchor();
         let mut checkpoints = self.register().checkpoints(anchor.fingerprint()).await?;
         checkpoints.extend_from_slice(more);
-        let known = self.directory().intermediates();
-        let mut comparison = Comparison::new(&checkpoints, anchor, known)?;
+        let mut comparison = Comparison::new(&checkpoints, anchor)?;
         let (entries, chain) = self
             .audit(|entry, chain| comparison.at(entry.sequence, chain))
             .await?;
@@ -271,7 +264,7 @@ pub fn verify_audit_export(
     more: &[Checkpoint],
 ) -> Result<Verified, Error> {
     let mut verifier = Verifier::default();
-    let mut checkpoints = Comparison::new(more, anchor, &[])?;
+    let mut checkpoints = Comparison::new(more, anchor)?;
     let mut at_end = None;
     let mut line = Vec::new();
     loop {
@@ -337,14 +330,10 @@ struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    fn new(
-        checkpoints: &'a [Checkpoint],
-        anchor: &TrustAnchor,
-        known: &[Intermediate],
-    ) -> Result<Self, Error> {
+    fn new(checkpoints: &'a [Checkpoint], anchor: &TrustAnchor) -> Result<Self, Error> {
         let mut open: Vec<_> = checkpoints.iter().collect();
         for checkpoint in &open {
-            checkpoint.verify_among(anchor, known)?;
+            checkpoint.verify(anchor)?;
         }
         // The next to compare with is last.
         open.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.sequence));

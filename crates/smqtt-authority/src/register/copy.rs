@@ -181,6 +181,7 @@ const TABLES: &[Table] = &[
             ("sequence", Number),
             ("time", Number),
             ("chain", Bytes),
+            ("issuer", Bytes),
             ("signature", Bytes),
         ],
     ),

@@ -1,11 +1,11 @@
 //! Queries of backups and audit checkpoints.
 
-use smqtt_pki::UnixTime;
+use smqtt_pki::{CertificateDer, UnixTime};
 
 use super::{Register, Write, signed, unsigned};
 use crate::{Checkpoint, Error, Share};
 
-type Row = (i64, i64, Vec<u8>, Vec<u8>);
+type Row = (i64, i64, Vec<u8>, Option<Vec<u8>>, Vec<u8>);
 
 impl Register {
     /// Whether shares of this backup key were ever made.
@@ -23,16 +23,16 @@ impl Register {
         authority: smqtt_pki::Fingerprint,
     ) -> Result<Vec<Checkpoint>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT sequence, time, chain, signature FROM audit_checkpoint ORDER BY sequence",
+            "SELECT sequence, time, chain, issuer, signature FROM audit_checkpoint ORDER BY sequence",
         )
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter()
-            .map(|(sequence, time, chain, signature)| {
+            .map(|(sequence, time, chain, issuer, signature)| {
                 let odd = || Error::Checkpoint("one in the register has the wrong size".into());
                 Ok(Checkpoint {
                     authority,
-                    issuer: None,
+                    issuer: issuer.map(CertificateDer::from),
                     sequence: unsigned(sequence),
                     time: unsigned(time),
                     chain: chain.try_into().map_err(|_| odd())?,
@@ -49,12 +49,13 @@ pub(crate) async fn keep_checkpoint(
     checkpoint: &Checkpoint,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO audit_checkpoint (sequence, time, chain, signature) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (sequence) DO UPDATE SET time = $2, chain = $3, signature = $4",
+        "INSERT INTO audit_checkpoint (sequence, time, chain, issuer, signature) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (sequence) DO UPDATE SET time = $2, chain = $3, issuer = $4, signature = $5",
     )
     .bind(signed(checkpoint.sequence))
     .bind(signed(checkpoint.time))
     .bind(&checkpoint.chain[..])
+    .bind(checkpoint.issuer.as_deref())
     .bind(&checkpoint.signature[..])
     .execute(&mut **transaction)
     .await?;
