@@ -70,7 +70,7 @@ async fn who(State(service): State<Arc<Service>>, Asked(query): Asked<WhoQuery>)
         }
         _ => {
             let detail = "give either a policy or tags";
-            return Err(Answer::problem(ProblemCode::InvalidInput, detail));
+            return Err(Answer::problem(ProblemCode::MalformedRequest, detail));
         }
     };
     let reader = |device: crate::DeviceRecord| Reader {
