@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smqtt_abe::{Suite, cp};
 use smqtt_pki::files::{self, StagedDirectory};
 use smqtt_pki::{
-    CertificateAuthority, CrlNumber, Fingerprint, Intermediate, Revocation, RevocationList,
+    CertificateAuthority, CrlNumber, Fingerprint, Intermediate, Revocation, RevocationList, Serial,
     ServerName, TrustAnchor, UnixTime, Validity, certificates_from_pem, certificates_to_pem,
 };
 
@@ -156,7 +156,7 @@ impl Directory {
         if let Some(issuing) = &issuing {
             secrets.put(ISSUING_KEY, issuing.key_pem()?.as_bytes());
             intermediates.extend(issuing.intermediate().cloned());
-            let list = root_list(&ca, &[], None, issuing.validity().not_after(), now)?;
+            let list = root_list(&ca, &[], &[], None, issuing.validity().not_after(), now)?;
             files::write_public(&at(ROOT_LIST), list.to_pem().as_bytes())?;
             let certificate = core::slice::from_ref(issuing.certificate());
             let text = certificates_to_pem(certificate);
@@ -483,12 +483,13 @@ fn read_intermediates(path: &Path, anchor: &TrustAnchor) -> Result<Vec<Intermedi
         })
 }
 
-/// The root's own list: what was on it before, and these. It holds until `until`.
+/// The root's own list: what was on it before, and these, without who was suspended and is `reinstated`. It holds until `until`.
 ///
 /// Its number is the time, so that it grows without anything that an offline root would have to remember.
 pub(crate) fn root_list(
     root: &CertificateAuthority,
     revoked: &[Revocation],
+    reinstated: &[Serial],
     before: Option<&RevocationList>,
     until: UnixTime,
     now: UnixTime,
@@ -499,7 +500,10 @@ pub(crate) fn root_list(
         .map(|entry| (entry.serial, *entry))
         .collect();
     for revocation in revoked {
-        entries.entry(revocation.serial).or_insert(*revocation);
+        entries.insert(revocation.serial, *revocation);
+    }
+    for serial in reinstated {
+        entries.remove(serial);
     }
     let entries: Vec<_> = entries.into_values().collect();
     let mut number = now.as_secs();

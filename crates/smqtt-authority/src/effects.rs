@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use smqtt_format::AuthorityState;
 use smqtt_pki::{
-    AuthorityIdentity, CertificateRevocationListDer, RevocationList, Revocations, UnixTime,
-    Validity, files, tls,
+    AuthorityIdentity, CertificateRevocationListDer, RevocationList, RevocationReason, Revocations,
+    UnixTime, Validity, files, tls,
 };
 
 use crate::clock::system_rng;
@@ -127,16 +127,24 @@ impl Issuer {
         };
         let start = first.validity().not_before().as_secs() + Validity::CLOCK_SKEW.as_secs();
         let before = directory.root_list()?;
-        let listed = |revocation: &smqtt_pki::Revocation| {
-            let before = before.as_ref();
-            before.is_some_and(|before| before.revokes(revocation.serial))
-        };
-        if revoked.iter().all(listed) || register::issued_until(transaction, start, now).await? == 0
-        {
+        let listed: Vec<_> = before.iter().flat_map(|before| before.entries()).collect();
+        let is_listed = |revocation: &smqtt_pki::Revocation| listed.contains(&revocation);
+        let reinstated: Vec<_> = listed
+            .iter()
+            .filter(|entry| entry.reason == RevocationReason::CertificateHold)
+            .map(|entry| entry.serial)
+            .filter(|serial| {
+                revoked
+                    .iter()
+                    .all(|revocation| revocation.serial != *serial)
+            })
+            .collect();
+        let is_complete = revoked.iter().all(is_listed) && reinstated.is_empty();
+        if is_complete || register::issued_until(transaction, start, now).await? == 0 {
             return Ok(());
         }
         let until = self.keys.ca.validity().not_after();
-        let list = root_list(root, revoked, before.as_ref(), until, now)?;
+        let list = root_list(root, revoked, &reinstated, before.as_ref(), until, now)?;
         replace(&directory.path().join(ROOT_LIST), list.to_pem().as_bytes())
     }
 

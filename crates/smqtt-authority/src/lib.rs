@@ -30,6 +30,7 @@
 //!     name: "sensor-17".parse()?,
 //!     attributes: "role = sensor, site = berlin".into(),
 //!     profile: None,
+//!     key_policy: None,
 //! };
 //! let grant = authority.add_device(&device, TokenTerms::default(), &operator, now()).await?;
 //! assert_eq!(grant.token.reveal().len(), 32);

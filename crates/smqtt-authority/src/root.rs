@@ -222,7 +222,7 @@ impl OfflineRoot {
             })
             .collect();
         let until = intermediate.validity().not_after();
-        let list = root_list(&self.0, &revoked, request.list.as_ref(), until, now)?;
+        let list = root_list(&self.0, &revoked, &[], request.list.as_ref(), until, now)?;
         Ok(RootAnswer { intermediate, list })
     }
 }

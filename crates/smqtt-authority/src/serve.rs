@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum_server::Handle;
@@ -149,7 +150,10 @@ pub async fn serve(
         .header_read_timeout(PATIENCE)
         .max_buf_size(LONGEST_HEAD);
 
+    // Set before the service is told to end: who sees that it has ended sees why.
+    let was_replaced = Arc::new(AtomicBool::new(false));
     let stopping = tokio::spawn({
+        let was_replaced = was_replaced.clone();
         let (handle, local) = (handle.clone(), socket.as_ref().map(AdminSocket::stop));
         async move {
             let replaced = tokio::select! {
@@ -162,12 +166,12 @@ pub async fn serve(
                     tracing::error!("another intermediate issues by now: stopping, start again")
                 }
             }
+            was_replaced.store(replaced, Ordering::Release);
             keeper.abort();
             handle.graceful_shutdown(Some(FAREWELL));
             if let Some(local) = local {
                 local.graceful_shutdown(Some(FAREWELL));
             }
-            replaced
         }
     });
     let administrators = match &socket {
@@ -185,16 +189,10 @@ pub async fn serve(
     renewal.abort();
     checkpoints.abort();
     watch.abort();
-    let replaced = match stopping.is_finished() {
-        true => stopping.await.unwrap_or(false),
-        false => {
-            stopping.abort();
-            false
-        }
-    };
+    stopping.abort();
     issuer.authority.close().await;
     served.map_err(Error::Serve)?;
-    match replaced {
+    match was_replaced.load(Ordering::Acquire) {
         true => Err(Error::Replaced),
         false => Ok(()),
     }

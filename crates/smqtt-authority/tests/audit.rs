@@ -86,7 +86,11 @@ async fn every_byte_of_every_row_in_the_register_counts() {
             "sequence",
             &["actor", "action", "subject", "outcome", "detail", "chain"][..],
         ),
-        ("audit_checkpoint", "sequence", &["chain", "issuer", "signature"]),
+        (
+            "audit_checkpoint",
+            "sequence",
+            &["chain", "issuer", "signature"],
+        ),
     ] {
         let select = |what: &str| sqlx::AssertSqlSafe(format!("SELECT {what} FROM {table}"));
         let keys: Vec<i64> = sqlx::query_scalar(select(key))

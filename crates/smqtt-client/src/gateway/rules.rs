@@ -682,7 +682,7 @@ mod tests {
         assert_eq!(
             rules.to_string().lines().next(),
             Some(
-                "publish tele/#: sealed with the tags kind = temperature, site = 4, a new key after 100 messages, a new key after 900 s"
+                "publish   tele/#: sealed with the tags kind = temperature, site = 4, a new key after 100 messages, a new key after 900 s"
             )
         );
     }
