@@ -11,8 +11,20 @@ use std::time::{Duration, Instant};
 
 use admin::{administered, metric};
 use harness::{Broker, Client, Options, publish};
-use smqtt_proto::packet::Ack;
+use smqtt_proto::packet::{Ack, Publish};
 use smqtt_proto::{Packet, QoS, ReasonCode};
+
+/// Acknowledges a message without waiting for what comes next.
+fn answer(subscriber: &mut Client, publish: &Publish) {
+    let Some(id) = publish.packet_id else {
+        return;
+    };
+    let ack = Ack::new(id, ReasonCode::Success);
+    subscriber.send(match publish.qos {
+        QoS::AtLeastOnce => Packet::PubAck(ack),
+        _ => Packet::PubRec(ack),
+    });
+}
 
 #[test]
 fn every_subscriber_gets_every_message_in_the_publishers_order() {
@@ -37,14 +49,7 @@ fn every_subscriber_gets_every_message_in_the_publishers_order() {
                                 next.entry(publish.topic.as_str().to_owned()).or_default();
                             assert_eq!(publish.payload, expected.to_string());
                             *expected += 1;
-                            let Some(id) = publish.packet_id else {
-                                continue;
-                            };
-                            let ack = Ack::new(id, ReasonCode::Success);
-                            subscriber.send(match publish.qos {
-                                QoS::AtLeastOnce => Packet::PubAck(ack),
-                                _ => Packet::PubRec(ack),
-                            });
+                            answer(&mut subscriber, &publish);
                         }
                         Packet::PubRel(ack) => subscriber.send(Packet::PubComp(ack)),
                         other => panic!("{other:?}"),
@@ -125,12 +130,8 @@ fn workers_go_to_threads_of_their_own_and_come_back_with_everything_they_have() 
                         Packet::Publish(publish) => {
                             assert_eq!(publish.payload, next.to_string(), "pair {pair}");
                             next += 1;
-                            let id = publish.packet_id.expect("not with QoS 0");
-                            let ack = Ack::new(id, ReasonCode::Success);
-                            subscriber.send(match publish.qos {
-                                QoS::AtLeastOnce => Packet::PubAck(ack),
-                                _ => Packet::PubRec(ack),
-                            });
+                            assert!(publish.packet_id.is_some(), "not with QoS 0");
+                            answer(&mut subscriber, &publish);
                         }
                         Packet::PubRel(ack) => subscriber.send(Packet::PubComp(ack)),
                         other => panic!("{other:?}"),

@@ -10,12 +10,8 @@ use smqtt_pki::DeviceId;
 
 use super::frame::{FrameRecord, read_frame, write_frame};
 use crate::Error;
-use crate::disk::make_private;
+use crate::disk::open_database;
 
-/// Memory for blocks that were read.
-const CACHE: u64 = 2 << 20;
-/// Journals beyond this are emptied into tables.
-const JOURNALS: u64 = 64 << 20;
 /// What is kept in memory before it is written out.
 const MEMTABLE: u64 = 2 << 20;
 const DEVICE: &[u8] = b"device";
@@ -49,17 +45,7 @@ impl Store {
     /// Opens the session of `device`, and forgets the keys that ended before the second `ended`.
     pub(crate) fn open(directory: &Path, device: &DeviceId, ended: u64) -> Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| failed(&directory.display(), error);
-        make_private(directory).map_err(|error| failed(&crate::error::in_words(&error)))?;
-        let database = Database::builder(directory)
-            .worker_threads(1)
-            .cache_size(CACHE)
-            .max_journaling_size(JOURNALS)
-            .manual_journal_persist(true)
-            .open()
-            .map_err(|error| match error {
-                fjall::Error::Locked => failed(&"another program uses it"),
-                error => failed(&error),
-            })?;
+        let database = open_database(directory).map_err(|error| failed(&error))?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let table = |name| {
             database
