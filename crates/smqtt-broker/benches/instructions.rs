@@ -19,7 +19,7 @@ const OPERATIONS: [&str; 3] = [
 
 fn run(name: &str) {
     if name.starts_with("trie") {
-        let (trie, topics) = (filters(FILTERS), topics(FILTERS));
+        let (trie, topics) = (filters(FILTERS), topics(1_000, FILTERS));
         count(|| {
             let mut found = 0;
             for topic in &topics {

@@ -9,11 +9,11 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use smqtt_proto::QoS;
 use world::{Subscribers, filters, publish, topics};
 
-/// A thousand topics that match one filter each.
+/// Topics that match one filter each, and so many that what is looked at for one of them has left the caches when it comes again.
 fn trie_match(c: &mut Criterion) {
     let mut group = c.benchmark_group("trie match");
     for count in [1_000, 100_000, 1_000_000] {
-        let (trie, topics) = (filters(count), topics(count));
+        let (trie, topics) = (filters(count), topics(count.min(100_000), count));
         group.throughput(Throughput::Elements(topics.len() as u64));
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
             b.iter(|| {

@@ -46,6 +46,10 @@ impl Socket {
     }
 
     pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // For a single slice `send` costs the kernel less than `writev`.
+        if let [slice] = slices {
+            return self.try_write(slice);
+        }
         match self {
             Socket::Tcp(socket) => socket.try_write_vectored(slices),
             Socket::Unix(socket) => socket.try_write_vectored(slices),

@@ -82,9 +82,14 @@ impl Outbox {
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<()> {
         while !self.is_empty() {
-            let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
-            let used = self.chunks_vectored(&mut slices);
-            let taken = match write(&slices[..used]) {
+            let result = if self.pieces.is_empty() {
+                write(&[IoSlice::new(&self.tail)])
+            } else {
+                let mut slices = [IoSlice::new(&[]); Outbox::SLICES];
+                let used = self.chunks_vectored(&mut slices);
+                write(&slices[..used])
+            };
+            let taken = match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             };

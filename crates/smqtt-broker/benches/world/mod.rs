@@ -30,9 +30,9 @@ pub(crate) fn filters(count: usize) -> Trie {
     trie
 }
 
-/// A thousand topics, spread over what [`filters`] made of `count`: each matches one of them.
-pub(crate) fn topics(count: usize) -> Vec<String> {
-    (0..1000)
+/// So many topics, spread over what [`filters`] made of `count`: each matches one of them.
+pub(crate) fn topics(topics: usize, count: usize) -> Vec<String> {
+    (0..topics)
         .map(|n| format!("site/{}/t", n * 7919 % count))
         .collect()
 }

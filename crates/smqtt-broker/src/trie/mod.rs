@@ -1,9 +1,9 @@
 //! The subscription trie: which sessions want a topic.
 //!
-//! A filter is a path of levels through one array of nodes of 24 bytes. Level texts are interned, and the
-//! edges of all nodes stand in one hash table: an entry is the number of the child, whose parent and level
-//! are looked at in the child itself. So a lookup costs a few probes per level of the topic however many
-//! filters there are, and a filter costs about 100 bytes, however many share its prefix.
+//! A filter is a path of levels through one array of nodes of 40 bytes. The edges of all nodes stand in one
+//! hash table: an entry is the number of the child, whose parent and level are looked at in the child itself.
+//! So each level of a topic costs two places in memory however many filters there are, and a filter costs
+//! about 100 bytes, however many share its prefix.
 
 mod levels;
 mod lists;
@@ -21,7 +21,7 @@ use smqtt_proto::TopicFilter;
 use crate::session::{SessionRef, is_roomy};
 use crate::share::{Group, Presence};
 use crate::subscription::Subscription;
-use levels::{LevelId, Levels};
+use levels::{Level, Levels};
 use lists::{List, Lists};
 use places::Places;
 
@@ -79,8 +79,8 @@ const NONE: NodeId = NodeId::MAX;
 #[derive(Debug)]
 struct Node {
     parent: NodeId,
-    /// The level that leads here from the parent; [`LevelId::PLUS`] for a `+`.
-    level: LevelId,
+    /// The level that leads here from the parent; [`Level::PLUS`] for a `+`.
+    level: Level,
     /// The child for `+`, or [`NONE`].
     plus: NodeId,
     /// Children, the one for `+` included, and groups of shared subscriptions.
@@ -92,7 +92,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(parent: NodeId, level: LevelId) -> Node {
+    fn new(parent: NodeId, level: Level) -> Node {
         Node {
             parent,
             level,
@@ -119,7 +119,7 @@ impl Node {
 impl Default for Trie {
     fn default() -> Self {
         let mut nodes = Places::default();
-        nodes.put(Node::new(NONE, LevelId::PLUS));
+        nodes.put(Node::new(NONE, Level::PLUS));
         Trie {
             nodes,
             edges: HashTable::new(),
@@ -181,12 +181,9 @@ impl Trie {
         }
         let mut node = id.node();
         while node != ROOT {
-            let Node { parent, level, .. } = self.nodes[node];
-            levels.push(match level {
-                LevelId::PLUS => "+",
-                level => self.levels.text(level),
-            });
-            node = parent;
+            let Node { parent, level, .. } = &self.nodes[node];
+            levels.push(self.levels.text(level));
+            node = *parent;
         }
         levels.reverse();
         levels.join("/")
@@ -284,9 +281,10 @@ impl Trie {
 
     /// Calls `visit` with every place where a filter that matches `topic` would end.
     fn walk(&self, topic: &str, mut visit: impl FnMut(NodeId, bool)) {
-        let levels: SmallVec<[LevelId; 16]> = topic
+        // None for one that no filter has.
+        let levels: SmallVec<[Option<Step>; 16]> = topic
             .split('/')
-            .map(|level| self.levels.find(level).unwrap_or(LevelId::UNKNOWN))
+            .map(|level| Some(Step::new(&self.hasher, self.levels.find(level)?)))
             .collect();
         let hidden = topic.starts_with('$');
         let mut open: SmallVec<[(NodeId, u32); 32]> = SmallVec::new();
@@ -304,9 +302,7 @@ impl Trie {
             if node.plus != NONE && wildcards {
                 open.push((node.plus, depth + 1));
             }
-            if *level != LevelId::UNKNOWN
-                && let Some(child) = self.edge(id, *level)
-            {
+            if let Some(child) = level.and_then(|step| self.edge(id, step)) {
                 open.push((child, depth + 1));
             }
         }
@@ -362,20 +358,21 @@ impl Trie {
         FilterId::new(node, multi)
     }
 
-    fn edge(&self, parent: NodeId, level: LevelId) -> Option<NodeId> {
-        let hash = hash_edge(&self.hasher, parent, level);
+    fn edge(&self, parent: NodeId, step: Step) -> Option<NodeId> {
         let leads_there = |child: &NodeId| {
             let child = &self.nodes[*child];
-            child.parent == parent && child.level == level
+            child.parent == parent && child.level == step.level
         };
-        self.edges.find(hash, leads_there).copied()
+        self.edges
+            .find(step.hash_from(parent), leads_there)
+            .copied()
     }
 
     fn child(&self, node: NodeId, level: &str) -> Option<NodeId> {
         if level == "+" {
             return Some(self.nodes[node].plus).filter(|child| *child != NONE);
         }
-        self.edge(node, self.levels.find(level)?)
+        self.edge(node, Step::new(&self.hasher, self.levels.find(level)?))
     }
 
     fn child_or_insert(&mut self, node: NodeId, level: &str) -> NodeId {
@@ -383,21 +380,19 @@ impl Trie {
             return child;
         }
         let level = if level == "+" {
-            LevelId::PLUS
+            Level::PLUS
         } else {
             self.levels.acquire(level)
         };
         let child = self.nodes.put(Node::new(node, level));
         let parent = &mut self.nodes[node];
         parent.uses += 1;
-        if level == LevelId::PLUS {
+        if level == Level::PLUS {
             parent.plus = child;
         } else {
             let (hasher, nodes) = (&self.hasher, &self.nodes);
-            self.edges
-                .insert_unique(hash_edge(hasher, node, level), child, |child| {
-                    edge_hash(hasher, &nodes[*child])
-                });
+            let hash = |child: &NodeId| edge_hash(hasher, &nodes[*child]);
+            self.edges.insert_unique(hash(&child), child, hash);
         }
         child
     }
@@ -406,10 +401,10 @@ impl Trie {
     fn prune(&mut self, mut node: NodeId) {
         while node != ROOT && self.nodes[node].is_unused() {
             let Node { parent, level, .. } = self.nodes[node];
-            if level == LevelId::PLUS {
+            if level == Level::PLUS {
                 self.nodes[parent].plus = NONE;
             } else {
-                let hash = hash_edge(&self.hasher, parent, level);
+                let hash = edge_hash(&self.hasher, &self.nodes[node]);
                 if let Ok(edge) = self.edges.find_entry(hash, |child| *child == node) {
                     edge.remove();
                 }
@@ -422,13 +417,29 @@ impl Trie {
     }
 }
 
-fn hash_edge(hasher: &RandomState, parent: NodeId, level: LevelId) -> u64 {
-    hasher.hash_one(u64::from(parent) << 32 | u64::from(level.number()))
+/// A level on the way through the trie, hashed once for all nodes that it may lead from.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    level: Level,
+    hash: u64,
+}
+
+impl Step {
+    fn new(hasher: &RandomState, level: Level) -> Step {
+        let hash = hasher.hash_one(level);
+        Step { level, hash }
+    }
+
+    /// The hash under which the node that it leads to from `parent` stands among the edges.
+    fn hash_from(self, parent: NodeId) -> u64 {
+        // Odd and with as many ones as zeros: successive parents lie far apart. The hash below is keyed.
+        self.hash ^ u64::from(parent).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 /// The hash under which a node stands among the edges.
 fn edge_hash(hasher: &RandomState, child: &Node) -> u64 {
-    hash_edge(hasher, child.parent, child.level)
+    Step::new(hasher, child.level).hash_from(child.parent)
 }
 
 /// The levels before a final `#`, and whether there is one. `None` is no level at all (the filter
@@ -446,6 +457,9 @@ mod tests {
     use smqtt_proto::{QoS, TopicFilter, TopicName};
 
     use super::*;
+
+    /// A level that does not fit in its node.
+    const LONG: &str = "a level of more than 19 bytes";
 
     fn session(slot: u32) -> SessionRef {
         SessionRef::new(0, slot, 0)
@@ -465,7 +479,12 @@ mod tests {
     #[test]
     fn the_memory_of_a_crowd_comes_back() {
         let mut trie = Trie::default();
-        let filter = |i: u32| format!("crowd/{i}/+");
+        // Short levels and long ones.
+        let crowd = |i: u32| match i % 2 {
+            0 => format!("crowd/{i}"),
+            _ => format!("crowd/{i:030}"),
+        };
+        let filter = |i: u32| format!("{}/+", crowd(i));
         trie.subscribe("kept/+", plain(1));
         for i in 0..1_000 {
             trie.subscribe(&filter(i), plain(i));
@@ -479,18 +498,18 @@ mod tests {
         assert!(trie.levels.room() < 100 && trie.lists.room() < 100);
         assert!(!trie.is_roomy());
         assert_eq!(matched(&trie, "kept/x"), [1]);
-        assert_eq!(matched(&trie, "crowd/3/x"), [3]);
+        assert_eq!(matched(&trie, &format!("{}/x", crowd(3))), [3]);
         for i in 0..20 {
             trie.subscribe(&filter(i), plain(i));
         }
         for i in 0..20 {
-            assert_eq!(matched(&trie, &format!("crowd/{i}/x")), [i]);
+            assert_eq!(matched(&trie, &format!("{}/x", crowd(i))), [i]);
         }
     }
 
     #[test]
     fn lookups_agree_with_the_rules_of_single_filters() {
-        let parts = ["a", "b", "", "$x", "+"];
+        let parts = ["a", "b", "", "$x", "+", LONG];
         let mut filters: Vec<String> = vec!["#".into()];
         for x in parts {
             filters.extend([x.to_owned(), format!("{x}/#")]);
@@ -512,13 +531,14 @@ mod tests {
             assert_eq!(trie.text_of(id), *filter);
         }
         let check = |trie: &Trie, alive: &dyn Fn(usize) -> bool| {
-            let names = ["a", "b", "", "$x", "other"];
+            let names = ["a", "b", "", "$x", "other", LONG];
             for x in names {
                 for y in names {
                     for topic in [
                         x.to_owned(),
                         format!("{x}/{y}"),
                         format!("{x}/{y}/a"),
+                        format!("{x}/{y}/{LONG}"),
                         format!("{x}/{y}/other"),
                         format!("{x}/{y}/a/b"),
                     ] {
@@ -616,18 +636,18 @@ mod tests {
 
     #[test]
     fn a_filter_takes_little() {
-        assert_eq!(size_of::<Node>(), 24);
+        assert_eq!(size_of::<Node>(), 40);
     }
 
     #[test]
     fn freed_nodes_are_used_again() {
         let mut trie = Trie::default();
         for round in 0..100 {
-            let filter = format!("site/{round}/+/value");
+            let filter = format!("site/{round}/{LONG} {round}/+/value");
             trie.subscribe(&filter, plain(1));
             trie.unsubscribe(&filter, session(1));
         }
-        assert!(trie.nodes.len() <= 5, "{}", trie.nodes.len());
-        assert!(trie.levels.places() <= 3);
+        assert!(trie.nodes.len() <= 6, "{}", trie.nodes.len());
+        assert_eq!(trie.levels.room_for_texts(), 1);
     }
 }
