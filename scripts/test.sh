@@ -4,7 +4,7 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl, PostgreSQL and valgrind come from Debian's packages,
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl, PostgreSQL, valgrind, zsh and fish come from Debian's packages,
 # paho-mqtt, schemathesis and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
 # there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
 set -uo pipefail
@@ -74,7 +74,7 @@ else
   skip+=(with_mqttjs)
 fi
 
-for tool in openssl curl; do
+for tool in openssl curl zsh fish; do
   have "$tool" || debian "$tool"
   if ! have "$tool"; then
     loud "SKIPPED: $tool is not installed: every test with 'with_$tool' in its name is left out"

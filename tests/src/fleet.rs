@@ -212,6 +212,20 @@ impl Fleet {
         out
     }
 
+    /// The same for a device that has a key policy.
+    ///
+    /// # Panics
+    /// If a program fails.
+    #[must_use]
+    pub fn enrol_with_key_policy(&self, name: &str, attributes: &str, key_policy: &str) -> PathBuf {
+        let mut add = self.authority.command(&["device", "add", name]);
+        add.args(["--attributes", attributes, "--key-policy", key_policy]);
+        let token = run(&mut add).success().text().trim().to_owned();
+        let out = self.authority.root().join(name);
+        let _ = run(&mut self.enrol_command(&token, &out)).success();
+        out
+    }
+
     /// The command that enrols a device with `token` into `out`.
     #[must_use]
     pub fn enrol_command(&self, token: &str, out: &Path) -> Command {
@@ -297,5 +311,14 @@ pub fn publish(identity: &Path, topic: &str, policy: &str, more: &[&str]) -> Com
         .arg(identity)
         .args(["-t", topic, "-p", policy])
         .args(more);
+    command
+}
+
+/// A `smqtt pub` command for `identity` to `topic` with `tags`.
+#[must_use]
+pub fn publish_tagged(identity: &Path, topic: &str, tags: &str, more: &[&str]) -> Command {
+    let mut command = program("smqtt");
+    command.arg("pub").arg("-i").arg(identity);
+    command.args(["-t", topic, "--tags", tags]).args(more);
     command
 }

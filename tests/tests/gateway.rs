@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use smqtt_tests::fleet::{Authority, Fleet, Service, broker_command, publish, subscribe};
+use smqtt_format::announce;
+use smqtt_tests::fleet::{
+    Authority, Fleet, Service, broker_command, plain_broker, publish, subscribe,
+};
 use smqtt_tests::gateway::{client, command, start, subscribed};
 use smqtt_tests::mosquitto;
 use smqtt_tests::programs::{Running, repository, run, run_with_input, wait_for_port};
+use smqtt_tests::relay::Relay;
 
 const RULES: &str = r##"
 [[publish]]
@@ -437,4 +441,49 @@ fn with_mosquitto_clients_users_have_to_log_in() {
         "{}",
         told.stderr
     );
+}
+
+#[test]
+fn with_mosquitto_clients_messages_that_overtake_their_key_frame_wait_for_it() {
+    let authority = Authority::init();
+    let plain = plain_broker(&authority);
+    let fleet = Fleet::with_broker(authority, plain);
+    let anna = fleet.enrol("anna", "site = home");
+    // The frame comes to the gateway behind the second message.
+    let mut held = Vec::new();
+    let mut overtaken = 0;
+    let relay = Relay::start(
+        &fleet.authority,
+        fleet.broker.port(),
+        Box::new(move |publish| {
+            if announce::is_reserved(publish.topic.as_str()) && overtaken < 2 {
+                held.push(publish);
+                return Vec::new();
+            }
+            overtaken += 1;
+            let mut all = vec![publish];
+            if overtaken == 2 {
+                all.append(&mut held);
+            }
+            all
+        }),
+    );
+    let identity = home(&fleet, "late");
+    let mut command = command(&fleet, &identity, RULES);
+    let gateway = Service::start(command.args(["--broker", &relay.url()]), "mqtt://");
+    let local = ["-t", "house/#", "-q", "1", "-F", "%p"];
+    let local = subscribed(&gateway, "mqttv5", &local);
+    let mut writer = publish(&anna, "house/anna", "site = home", &["-l"]);
+    writer.args(["--broker", &relay.url()]);
+    let mut writer = Running::start(&mut writer);
+    for line in ["one", "two", "three"] {
+        writer.write(format!("{line}\n").as_bytes());
+    }
+    local.wait_for_stdout("three");
+    let _ = writer.interrupt().success();
+    let read = local.interrupt().text();
+    let read: Vec<_> = read.lines().filter(|line| !line.contains(' ')).collect();
+    assert_eq!(read, ["one", "two", "three"]);
+    let told = gateway.stop().success();
+    assert!(told.stderr.contains("3 opened"), "{}", told.stderr);
 }

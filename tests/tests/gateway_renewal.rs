@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
 use smqtt_tests::gateway::{client, command, subscribed};
 use smqtt_tests::mosquitto;
@@ -33,7 +34,7 @@ fn epoch_of(identity: &Path) -> u64 {
     shown["epoch"].as_u64().expect("an epoch")
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not happen");
@@ -121,6 +122,48 @@ fn with_mosquitto_clients_a_gateway_takes_over_what_somebody_else_has_renewed() 
         // With the new certificate, too.
         put(&gateway, "from the gateway");
         local.wait_for_stdout("from the gateway");
+        let _ = gateway.stop().success();
+    }
+}
+
+/// What the witness has read of `text`: the id of the key under which it was sealed.
+fn kid_of(witness: &Running, text: &str) -> String {
+    let read = witness.wait_for_stdout(&format!("\"{text}\""));
+    let read: Value = serde_json::from_str(&read).expect("JSON");
+    read["kid"].as_str().expect("a key id").to_owned()
+}
+
+#[test]
+fn with_mosquitto_clients_a_gateway_that_gains_attributes_asks_again_for_the_key_frames_it_refused()
+{
+    for fleet in [Fleet::start(), stock()] {
+        let home = fleet.enrol("home", "site = elsewhere");
+        let anna = fleet.enrol("anna", "site = home");
+        let mut command = command(&fleet, &home, RULES);
+        let gateway = Service::start(command.arg("--no-renew"), "mqtt://");
+        let local = ["-t", "house/#", "-q", "1", "-F", "%p"];
+        let locals = ["mqttv311", "mqttv5"].map(|version| subscribed(&gateway, version, &local));
+        let witness = subscribe(&anna, "house/anna", &["--json"]);
+        let mut writer = Running::start(&mut publish(&anna, "house/anna", "site = home", &["-l"]));
+        writer.write(b"before\n");
+        let kid = kid_of(&witness, "before");
+        gateway.running().wait_for_stderr("not authorised");
+
+        let attributes = ["device", "set", "home", "--attributes", "site = home"];
+        let _ = run(&mut fleet.authority.command(&attributes)).success();
+        let _ = run(program("smqtt").args(["renew", "-i"]).arg(&home)).success();
+        // The frame was published once, long ago. It is looked for with every line: the gateway finds out by itself that it was
+        // renewed.
+        until("the local clients' reading", || {
+            writer.write(b"after\n");
+            let read = |local: &Running| local.stdout_so_far().lines().any(|line| line == "after");
+            locals.iter().all(read)
+        });
+        assert_eq!(kid_of(&witness, "after"), kid);
+        let _ = writer.interrupt();
+        for local in locals {
+            assert!(!local.interrupt().text().contains("before"));
+        }
         let _ = gateway.stop().success();
     }
 }

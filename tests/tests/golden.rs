@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::Path;
 
-use smqtt_tests::fleet::{Authority, Fleet, broker};
+use smqtt_format::Envelope;
+use smqtt_tests::fleet::{Authority, Fleet, broker, publish, publish_tagged, subscribe};
 use smqtt_tests::programs::{Running, directory, program, repository, run};
 
 const SCHEMA: &str = "\
@@ -23,7 +24,7 @@ values = [\"thermometer\", \"pump\"]
 /// Profiles instead of paths, which are others in every run.
 fn profiles(home: &Path) {
     let mut text = String::new();
-    for name in ["sensor", "anna", "visitor", "pump"] {
+    for name in ["sensor", "anna", "visitor", "pump", "screen", "meter"] {
         text.push_str(&format!(
             "[profiles.{name}]\nidentity = \"../../{name}\"\n\n"
         ));
@@ -31,6 +32,30 @@ fn profiles(home: &Path) {
     let configuration = home.join("smqtt");
     fs::create_dir_all(&configuration).expect("a directory");
     fs::write(configuration.join("config.toml"), text).expect("written");
+}
+
+/// Payloads as the broker relays them, in files of `root`: one under a policy and one with tags, each with its key frame in front,
+/// and the parts of the first.
+fn capture(root: &Path) {
+    let [sensor, anna] = ["sensor", "anna"].map(|name| root.join(name));
+    let captured = |file: &str, topic: &str, mut publish: std::process::Command| {
+        let raw = subscribe(&anna, topic, &["--raw", "-C", "1"]);
+        let _ = run(&mut publish).success();
+        let payload = raw.wait().success().stdout;
+        fs::write(root.join(file), &payload).expect("written");
+        payload
+    };
+    let message = ["-m", "21.5 degrees"];
+    let policy = "role = technician or type = pump";
+    let sealed = publish(&sensor, "plant/3", policy, &message);
+    let sealed = captured("policy.bin", "plant/3", sealed);
+    let tagged = publish_tagged(&sensor, "plant/4", "role = visitor, type = pump", &message);
+    let _ = captured("tags.bin", "plant/4", tagged);
+    let Ok(Envelope::Inline { frame, sealed }) = Envelope::parse(&sealed) else {
+        panic!("not inline");
+    };
+    fs::write(root.join("frame.bin"), frame.as_bytes()).expect("written");
+    fs::write(root.join("sealed.bin"), sealed.as_bytes()).expect("written");
 }
 
 #[test]
@@ -51,8 +76,18 @@ fn networked_commands_print_what_is_recorded() {
     ] {
         let _ = fleet.enrol(name, attributes);
     }
+    for (name, key_policy) in [
+        ("screen", "type = pump and topic matches plant/#"),
+        (
+            "meter",
+            "type = pump and (role = auditor or role = technician)",
+        ),
+    ] {
+        let _ = fleet.enrol_with_key_policy(name, "role = visitor", key_policy);
+    }
     let home = root.join("home");
     profiles(&home);
+    capture(&root);
     for (name, policy) in [
         ("gateway.toml", "role = technician"),
         ("gateway-misfit.toml", "rol = technician"),

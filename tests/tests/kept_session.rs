@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use smqtt_tests::fleet::{Authority, Fleet, publish, subscribe};
+use smqtt_tests::fleet::{Authority, Fleet, publish, publish_tagged, subscribe};
 use smqtt_tests::mosquitto;
 use smqtt_tests::programs::{Running, program, run};
 
 const POLICY: &str = "role = reader";
+const TAGS: &str = "kind = temperature, site = 4";
+const KEY_POLICY: &str = "site in 1..5 and topic matches plant/+/t";
 const INPUT: i32 = 3;
 
 struct Site {
@@ -19,7 +21,7 @@ struct Site {
 fn site(fleet: Fleet) -> Site {
     Site {
         sensor: fleet.enrol("sensor", "type = thermometer"),
-        anna: fleet.enrol("anna", "role = reader"),
+        anna: fleet.enrol_with_key_policy("anna", "role = reader", KEY_POLICY),
         session: fleet.authority.root().join("session").display().to_string(),
         fleet,
     }
@@ -238,4 +240,134 @@ fn one_that_was_away_while_the_epoch_changed_renews_and_reads() {
         .wait()
         .success();
     assert_eq!(reader.text(), "before\nafter\n", "{}", reader.stderr);
+}
+
+#[test]
+fn tagged_messages_that_came_meanwhile_are_read_by_the_next_program() {
+    tagged_while_away(&site(Fleet::start()), &[]);
+}
+
+#[test]
+fn tagged_messages_that_came_meanwhile_are_read_by_the_next_program_with_mqtt_3_1_1() {
+    tagged_while_away(&site(Fleet::start()), &["--mqtt", "3.1.1"]);
+}
+
+#[test]
+fn with_mosquitto_tagged_messages_that_came_meanwhile_are_read_by_the_next_program() {
+    tagged_while_away(&site(stock()), &[]);
+}
+
+#[test]
+fn with_mosquitto_tagged_messages_that_came_meanwhile_are_read_by_the_next_program_with_mqtt_3_1_1()
+{
+    tagged_while_away(&site(stock()), &["--mqtt", "3.1.1"]);
+}
+
+/// Each topic has a key frame of its own: one that the first program has seen, one that comes and goes while nobody is there, one
+/// in front of its message, and one that the key policy does not open.
+fn tagged_while_away(site: &Site, more: &[&str]) {
+    let witness = subscribe(&site.anna, "plant/#", &[]);
+    let read = |more_still: &[&str]| site.read("plant/#", &[more, more_still].concat());
+    let tagged = |topic: &str, more: &[&str]| publish_tagged(&site.sensor, topic, TAGS, more);
+    let reader = read(&[]);
+    reader.wait_for_stderr("a new session");
+    let mut seen = Running::start(&mut tagged("plant/7/t", &["-l"]));
+    lines(&mut seen, &witness, 0..5);
+    reader.wait_for_stdout("message 4.");
+    let reader = reader.interrupt().success();
+    assert_eq!(reader.text(), numbered(0..5), "{}", reader.stderr);
+
+    // More than a stock Mosquitto sends before it wants an acknowledgement.
+    lines(&mut seen, &witness, 5..45);
+    let _ = seen.wait().success();
+    let mut unseen = Running::start(&mut tagged("plant/8/t", &["-l"]));
+    lines(&mut unseen, &witness, 45..50);
+    let _ = unseen.wait().success();
+    let _ = run(&mut tagged("plant/7/p", &["-m", "not for anna."])).success();
+    witness.wait_for_stderr("not authorised: plant/7/p is tagged");
+    let _ = run(&mut tagged("plant/9/t", &["-m", "one more."])).success();
+    witness.wait_for_stdout("one more.");
+
+    let reader = read(&[]);
+    reader.wait_for_stderr("the broker has kept the session");
+    reader.wait_for_stdout("one more.");
+    let reader = reader.interrupt().success();
+    let expected = format!("{}one more.\n", numbered(5..50));
+    assert_eq!(reader.text(), expected, "{}", reader.stderr);
+    assert!(reader.stderr.contains("46 read"), "{}", reader.stderr);
+
+    // Nothing is left, what was refused neither.
+    let reader = read(&["--json"]);
+    let _ = run(&mut tagged("plant/8/t", &["-m", "the last."])).success();
+    reader.wait_for_stdout("the last.");
+    let reader = reader.interrupt().success().text();
+    assert_eq!(reader.matches(r#""type":"message""#).count(), 1, "{reader}");
+    assert!(!reader.contains(r#""type":"refused""#), "{reader}");
+}
+
+#[test]
+fn a_killed_reader_of_tagged_messages_loses_nothing() {
+    let site = site(Fleet::start());
+    let witness = subscribe(&site.anna, "plant/#", &[]);
+    let mut publisher = publish_tagged(&site.sensor, "plant/7/t", TAGS, &["-l"]);
+    let mut publisher = Running::start(&mut publisher);
+    let mut seen = String::new();
+    for round in 0..3 {
+        let reader = site.read("plant/#", &[]);
+        lines(&mut publisher, &witness, round * 20..round * 20 + 10);
+        reader.wait_for_stdout(&format!("message {}.", round * 20 + 5));
+        reader.signal("KILL");
+        seen.push_str(&reader.wait().text());
+        lines(&mut publisher, &witness, round * 20 + 10..round * 20 + 20);
+    }
+    // The frame goes with its publisher; the directory has it.
+    let _ = publisher.wait().success();
+    let reader = site.read("plant/#", &[]);
+    reader.wait_for_stdout("message 59.");
+    seen.push_str(&reader.interrupt().success().text());
+    for number in 0..60 {
+        let line = format!("message {number}.\n");
+        assert!(seen.contains(&line), "{line} is lost");
+    }
+}
+
+#[test]
+fn one_that_was_away_while_its_key_policy_and_the_epoch_changed_renews_and_reads() {
+    let site = site(Fleet::start());
+    let witness = subscribe(&site.anna, "plant/#", &[]);
+    let reader = site.read("plant/#", &[]);
+    let pressure = "kind = pressure, site = 9";
+    let tagged = |tags: &str, more: &[&str]| publish_tagged(&site.sensor, "plant/7/t", tags, more);
+    let mut before = Running::start(&mut tagged(TAGS, &["-l"]));
+    lines(&mut before, &witness, 0..1);
+    reader.wait_for_stdout("message 0.");
+    drop(reader.interrupt().success());
+    lines(&mut before, &witness, 1..2);
+    let _ = before.wait().success();
+
+    let key_policy = [
+        "device",
+        "set",
+        "anna",
+        "--key-policy",
+        "site = 4 or site = 9",
+    ];
+    let _ = run(&mut site.fleet.authority.command(&key_policy)).success();
+    let advance = ["epoch", "advance", "--overlap", "0s"];
+    let _ = run(&mut site.fleet.authority.command(&advance)).success();
+    let _ = run(program("smqtt").args(["renew", "-i"]).arg(&site.sensor)).success();
+    // Announced and inline, in the new epoch and for the new key policy.
+    let bert = site
+        .fleet
+        .enrol_with_key_policy("bert", "role = reader", "site = 9");
+    let witness = subscribe(&bert, "plant/#", &[]);
+    let mut after = Running::start(&mut tagged(pressure, &["-l"]));
+    lines(&mut after, &witness, 2..4);
+    let _ = after.wait().success();
+    let _ = run(&mut tagged(pressure, &["-m", "message 4."])).success();
+    let reader = site
+        .read("plant/#", &["-C", "4", "-W", "60"])
+        .wait()
+        .success();
+    assert_eq!(reader.text(), numbered(1..5), "{}", reader.stderr);
 }

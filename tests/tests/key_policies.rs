@@ -1,11 +1,11 @@
 //! Key policies with the real programs: messages carry tags, and what a device's key policy says decides what it reads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use smqtt_tests::fleet::{self, Authority, Fleet, subscribe};
+use smqtt_tests::fleet::{self, Authority, Fleet, publish_tagged as publish, subscribe};
 use smqtt_tests::mosquitto;
 use smqtt_tests::programs::{Running, program, run};
 
@@ -15,23 +15,6 @@ const TAGS: &str = "kind = temperature, site = 4";
 fn json(command: &mut Command) -> Value {
     let text = run(command).success().text();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// A device with a key policy.
-fn enrol(fleet: &Fleet, name: &str, attributes: &str, key_policy: &str) -> PathBuf {
-    let mut add = fleet.authority.command(&["device", "add", name]);
-    add.args(["--attributes", attributes, "--key-policy", key_policy]);
-    let token = run(&mut add).success().text().trim().to_owned();
-    let out = fleet.authority.root().join(name);
-    let _ = run(&mut fleet.enrol_command(&token, &out)).success();
-    out
-}
-
-fn publish(identity: &Path, topic: &str, tags: &str, more: &[&str]) -> Command {
-    let mut command = program("smqtt");
-    command.arg("pub").arg("-i").arg(identity);
-    command.args(["-t", topic, "--tags", tags]).args(more);
-    command
 }
 
 fn renew(identity: &Path) {
@@ -45,13 +28,12 @@ fn authority_does(authority: &Authority, arguments: &[&str]) {
 /// Who may, reads; who may not, is told why; through this broker.
 fn tagged_messages_are_read_by_key_policy(fleet: &Fleet) {
     let sensor = fleet.enrol("sensor", "role = sensor");
-    let mine = enrol(
-        fleet,
+    let mine = fleet.enrol_with_key_policy(
         "mine",
         "role = operator",
         "site in 1..5 and topic matches plant/+/t",
     );
-    let other = enrol(fleet, "other", "role = operator", "site = 9");
+    let other = fleet.enrol_with_key_policy("other", "role = operator", "site = 9");
     let none = fleet.enrol("none", "role = operator");
 
     let readers = [&mine, &other, &none]
@@ -101,12 +83,8 @@ fn with_mosquitto_in_between_tagged_messages_are_read_by_key_policy() {
 fn a_person_sees_why_before_and_after() {
     let fleet = Fleet::start();
     let sensor = fleet.enrol("sensor", "role = sensor");
-    let reader = enrol(
-        &fleet,
-        "reader",
-        "role = operator",
-        "kind = pressure and site = 4",
-    );
+    let reader =
+        fleet.enrol_with_key_policy("reader", "role = operator", "kind = pressure and site = 4");
     let show = |more: &[&str]| {
         let mut command = program("smqtt");
         command
@@ -193,8 +171,8 @@ fn a_person_sees_why_before_and_after() {
 fn it_holds_across_epochs_and_ends_with_a_revocation() {
     let fleet = Fleet::start();
     let sensor = fleet.enrol("sensor", "role = sensor");
-    let stays = enrol(&fleet, "stays", "role = operator", "site = 4");
-    let goes = enrol(&fleet, "goes", "role = operator", "site = 4");
+    let stays = fleet.enrol_with_key_policy("stays", "role = operator", "site = 4");
+    let goes = fleet.enrol_with_key_policy("goes", "role = operator", "site = 4");
     let before = subscribe(&goes, "plant/#", &["--json", "-C", "1"]);
     let _ = run(&mut publish(&sensor, "plant/7", TAGS, &["-m", "before."])).success();
     assert!(before.wait().success().text().contains("before."));
@@ -372,7 +350,7 @@ fn an_operator_gives_lists_and_asks() {
 fn keys_change_by_count_where_that_is_asked() {
     let fleet = Fleet::start();
     let sensor = fleet.enrol("sensor", "role = sensor");
-    let reader = enrol(&fleet, "reader", "role = operator", "site = 4");
+    let reader = fleet.enrol_with_key_policy("reader", "role = operator", "site = 4");
     let subscriber: Running = subscribe(&reader, "plant/#", &["--json", "-C", "5"]);
     let mut lines = publish(&sensor, "plant/7", TAGS, &["-l", "--rekey-messages", "2"]);
     let mut lines = Running::start(lines.args(["--rekey-after", "12h"]));
