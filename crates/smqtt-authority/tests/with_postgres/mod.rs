@@ -25,3 +25,5 @@ mod renewal;
 mod root;
 #[path = "../service.rs"]
 mod service;
+#[path = "../upgrade.rs"]
+mod upgrade;
