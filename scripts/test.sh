@@ -4,9 +4,10 @@
 #   scripts/test.sh            everything
 #   scripts/test.sh PATTERN    only the tests whose names contain PATTERN
 #
-# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl, PostgreSQL, valgrind, zsh and fish come from Debian's packages,
-# paho-mqtt, schemathesis and py_ecc from PyPI into target/test-venv, MQTT.js from npm into target/test-node if there is node. Where
-# there is no package manager, the tests that need them are skipped: said loudly, and counted as skipped.
+# Needs a Rust toolchain and a C compiler. mosquitto, its clients, openssl, curl, PostgreSQL, valgrind, zsh and fish come from
+# Debian's packages, paho-mqtt, prometheus-client, schemathesis and py_ecc from PyPI into target/test-venv, MQTT.js from npm into
+# target/test-node if there is node. Where there is no package manager, the tests that need them are skipped: said loudly, and
+# counted as skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 pattern=${1:-}
@@ -59,6 +60,15 @@ fi
 if ! [ -x "$venv/bin/schemathesis" ]; then
   loud "SKIPPED: schemathesis is not installed: every test with 'with_schemathesis' in its name is left out"
   skip+=(with_schemathesis)
+fi
+
+if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; then
+  echo "installing prometheus-client into $venv"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check 'prometheus-client>=0.22,<1' || true
+fi
+if ! "$venv/bin/python" -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; then
+  loud "SKIPPED: prometheus-client is not installed: every test with 'with_prometheus' in its name is left out"
+  skip+=(with_prometheus)
 fi
 
 node=target/test-node

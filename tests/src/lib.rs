@@ -4,6 +4,7 @@
 //!
 //! - [`programs`]: find the built programs, start them, wait for what they say, stop them by process id;
 //! - [`fleet`]: an authority, a broker and enrolled devices in a directory that vanishes;
+//! - [`guarded`]: a broker that believes revocation lists;
 //! - [`mosquitto`]: the stock broker and its clients;
 //! - [`gate`]: a way to a broker that can be shut;
 //! - [`relay`]: a hostile broker operator between a broker and its clients;
@@ -15,6 +16,7 @@
 pub mod fleet;
 pub mod gate;
 pub mod gateway;
+pub mod guarded;
 mod listening;
 pub mod mosquitto;
 pub mod programs;

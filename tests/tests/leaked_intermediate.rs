@@ -13,50 +13,8 @@ use smqtt_pki::{
     Validity, certificates_from_pem,
 };
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
+use smqtt_tests::guarded::{Guarded, guarded_broker};
 use smqtt_tests::programs::{PATIENCE, program, run};
-
-const RULES: &str = r#"
-[[rule]]
-allow = ["publish", "retain"]
-who = ["device:smqtt-authority"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["subscribe"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["publish", "subscribe", "retain"]
-topics = ["plant/#", "smqtt/keys/plant/#"]
-"#;
-
-/// A broker that lets in whom the lists leave, and, behind another door, whoever comes.
-fn broker(authority: &Authority) -> (Service, String) {
-    let tls = authority.issue_server("broker");
-    let crl = tls.join("ca.crl");
-    let out = crl.to_str().expect("a path of the test's own");
-    let _ = run(&mut authority.command(&["crl", "--out", out])).success();
-    let root = authority.root();
-    std::fs::write(root.join("acl.toml"), RULES).expect("a file can be written");
-    let config = format!(
-        "data_dir = {:?}\n[[listener]]\nname = \"devices\"\nurl = \"mqtts://127.0.0.1:0\"\n\
-         [[listener]]\nname = \"inside\"\nurl = \"mqtt://127.0.0.1:0\"\nallow_anonymous = true\n\
-         [tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\ncrl = {crl:?}\n[access]\nacl = {:?}\n",
-        root.join("broker-data"),
-        tls.join("server.crt"),
-        tls.join("server.key"),
-        tls.join("ca.crt"),
-        root.join("acl.toml"),
-    );
-    std::fs::write(root.join("broker.toml"), config).expect("a file can be written");
-    let mut command = program("smqtt-broker");
-    command.arg("--config").arg(root.join("broker.toml"));
-    let service = Service::start(&mut command, "mqtts://");
-    let line = service.running().wait_for_stderr("listening on mqtt://");
-    let inside = line.split_whitespace().find(|w| w.starts_with("mqtt://"));
-    let inside = inside.expect("its address").trim_end_matches(['/', ',']);
-    (service, inside.to_owned())
-}
 
 /// What a thief makes with the intermediate's key: the identity of a device that has enrolled, with a key of his own.
 fn forge(authority: &Authority, of: &Path) -> PathBuf {
@@ -103,7 +61,9 @@ fn epoch_of(identity: &Path) -> u64 {
 #[test]
 fn an_intermediate_that_was_taken_back_is_believed_by_nobody() {
     let authority = Authority::init();
-    let (broker, inside) = broker(&authority);
+    // It lets in whom the lists leave and, through another door, whoever comes.
+    let broker = guarded_broker(&authority, true);
+    let inside = Guarded::inside(&broker);
     let mut fleet = Fleet::with_broker(authority, broker);
     let address = fleet
         .service

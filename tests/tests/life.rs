@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smqtt_tests::fleet::{Service, publish, subscribe};
+use smqtt_tests::guarded::Guarded;
 use smqtt_tests::programs::{Running, program, run};
 use tempfile::TempDir;
 
@@ -33,22 +34,6 @@ values = ["sensor", "operator"]
 type = "integer"
 min = 0
 max = 99
-"#;
-
-const RULES: &str = r#"
-[[rule]]
-allow = ["publish", "retain"]
-who = ["device:smqtt-authority"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["subscribe"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["publish", "subscribe", "retain"]
-who = ["devices"]
-topics = ["plant/#", "smqtt/keys/plant/#"]
 "#;
 
 /// Everything of this life, in a directory that vanishes.
@@ -92,22 +77,12 @@ impl Site {
     }
 
     fn broker(&self) -> Service {
-        fs::write(self.path("acl.toml"), RULES).expect("written");
-        let config = format!(
-            "data_dir = {:?}\n[[listener]]\nname = \"devices\"\nurl = \"mqtts://127.0.0.1:0\"\n\
-             [tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\ncrl = {:?}\n\
-             [access]\nacl = {:?}\nclient_id = \"prefix\"\n",
-            self.path("broker-data"),
-            self.path("broker/server.crt"),
-            self.path("broker/server.key"),
-            self.path("broker/ca.crt"),
-            self.path("broker/ca.crl"),
-            self.path("acl.toml"),
-        );
-        fs::write(self.path("broker.toml"), config).expect("written");
-        let mut command = program("smqtt-broker");
-        command.arg("--config").arg(self.path("broker.toml"));
-        Service::start(&mut command, "mqtts://")
+        let guarded = Guarded {
+            root: self.root.path(),
+            tls: &self.path("broker"),
+            back_door: false,
+        };
+        guarded.start()
     }
 
     fn serve(&self, listen: &str, broker: &str) -> Service {

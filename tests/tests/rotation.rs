@@ -6,52 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
+use smqtt_tests::guarded::guarded_broker;
 use smqtt_tests::programs::{Running, program, run};
-
-const RULES: &str = r#"
-[[rule]]
-allow = ["publish", "retain"]
-who = ["device:smqtt-authority"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["subscribe"]
-topics = ["smqtt/authority/state"]
-
-[[rule]]
-allow = ["publish", "subscribe", "retain"]
-who = ["devices"]
-topics = ["plant/#", "smqtt/keys/plant/#"]
-"#;
-
-/// A broker that lets in no device whose certificate was taken back, and nobody but the authority announce its state.
-fn guarded_broker(authority: &Authority) -> Service {
-    let tls = authority.issue_server("broker");
-    let crl = tls.join("ca.crl");
-    let out = crl.to_str().expect("a path of the test's own");
-    let _ = run(&mut authority.command(&["crl", "--out", out])).success();
-    let root = authority.root();
-    std::fs::write(root.join("acl.toml"), RULES).expect("a file can be written");
-    let config = format!(
-        "data_dir = {:?}\n[[listener]]\nname = \"devices\"\nurl = \"mqtts://127.0.0.1:0\"\n\
-         [tls]\ncert = {:?}\nkey = {:?}\nclient_ca = {:?}\ncrl = {:?}\n\
-         [access]\nacl = {:?}\nclient_id = \"prefix\"\n",
-        root.join("broker-data"),
-        tls.join("server.crt"),
-        tls.join("server.key"),
-        tls.join("ca.crt"),
-        crl,
-        root.join("acl.toml"),
-    );
-    std::fs::write(root.join("broker.toml"), config).expect("a file can be written");
-    let mut command = program("smqtt-broker");
-    command.arg("--config").arg(root.join("broker.toml"));
-    Service::start(&mut command, "mqtts://")
-}
 
 fn fleet() -> Fleet {
     let authority = Authority::init();
-    let broker = guarded_broker(&authority);
+    let broker = guarded_broker(&authority, false);
     Fleet::with_broker(authority, broker)
 }
 
@@ -270,7 +230,7 @@ fn a_suspended_device_is_out_until_it_is_reinstated() {
 #[test]
 fn the_schedule_rotates_and_a_broker_that_was_away_learns_of_it() {
     let authority = Authority::init();
-    let broker = guarded_broker(&authority);
+    let broker = guarded_broker(&authority, false);
     let url = broker.url().to_owned();
     let _ = run(&mut authority.command(&["epoch", "schedule", "--every", "2s", "--overlap", "1s"]))
         .success();

@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use smqtt_abe::Suite;
 use smqtt_pki::enrolment::{
-    EnrolRequest, EnrolResponse, EnrolmentToken, KeyPolicyGrant, PolicyKeyGrant, ProblemCode,
-    SealingEpoch, SecretBytes,
+    EnrolRequest, EnrolResponse, EnrolmentToken, PolicyKeyGrant, ProblemCode, SecretBytes,
 };
-use smqtt_pki::{CertificateRequest, DeviceId, IssuedCertificate, UnixTime, Validity};
-use smqtt_policy::{Attribute, AttributeSet, Epoch, Policy};
+use smqtt_pki::{CertificateRequest, DeviceId, IssuedCertificate, UnixTime};
+use smqtt_policy::Epoch;
 use zeroize::Zeroizing;
 
-use crate::clock::system_rng;
 use crate::devices::in_words;
-use crate::issuer::Keys;
+use crate::grant::{aside, device_certificate, few, issue_key, issue_policy_key, refused, sealing};
 use crate::register::audit::{self, Act, Actor};
 use crate::register::{
-    self, Changes, DeviceCertificate, Particulars, Standing, Terms, TokenRecord,
+    self, Changes, DeviceCertificate, Done, Particulars, SharedAct, Standing, Terms, TokenRecord,
+    Write,
 };
 use crate::{Error, Issuer};
 
@@ -106,7 +105,13 @@ impl Issuer {
                     return Err(self.note("enrol", refusal, Some(device), &actor, now).await);
                 }
             };
-            match self.record(&entitled, &made, &actor, now).await? {
+            let recording = Recording {
+                entitled: &entitled,
+                made: &made,
+                actor: &actor,
+                now,
+            };
+            match self.authority.register().share(&recording).await? {
                 Recorded::Done(terms) => {
                     return Ok(EnrolResponse {
                         device: entitled.device,
@@ -184,14 +189,87 @@ impl Issuer {
         })
     }
 
-    /// Consumes the token and records what was made, if all is still as it was.
-    async fn record(
+    /// Records a refusal in the audit log. A failure of that is logged and does not change the answer.
+    pub(crate) async fn note(
         &self,
-        entitled: &Entitled,
-        made: &Made,
+        action: &'static str,
+        refusal: Refusal,
+        device: Option<DeviceId>,
         actor: &Actor,
         now: UnixTime,
-    ) -> Result<Recorded, Error> {
+    ) -> Refusal {
+        let Some(left_out) = self.audit_budget.take(now) else {
+            return refusal;
+        };
+        let detail = match left_out {
+            0 => String::new(),
+            n => format!("{n} refusals before this one were not recorded: too many"),
+        };
+        // On a task of its own: what it is part of concerns others, whether the peer waits for its answer or not.
+        let written = tokio::spawn({
+            let register = self.authority.register().clone();
+            let (actor, code) = (actor.clone(), refusal.code());
+            async move {
+                let subject = device.as_ref().map_or("", DeviceId::as_str);
+                let act = Act {
+                    action,
+                    subject,
+                    detail: &detail,
+                };
+                register
+                    .share(&Refused {
+                        actor: &actor,
+                        act,
+                        code,
+                        now,
+                    })
+                    .await
+            }
+        });
+        let written: Result<(), Error> = written.await.unwrap_or(Err(Error::Task));
+        if let Err(error) = written {
+            tracing::error!(%error, "a refusal could not be recorded");
+        }
+        refusal
+    }
+}
+
+/// A refusal, for the audit log.
+struct Refused<'a> {
+    actor: &'a Actor,
+    act: Act<'a>,
+    code: ProblemCode,
+    now: UnixTime,
+}
+
+impl SharedAct for Refused<'_> {
+    type Outcome = ();
+
+    async fn perform(&self, transaction: &mut Write) -> Result<Done<()>, Error> {
+        let (act, code) = (&self.act, self.code.as_str());
+        audit::append(transaction, self.actor, act, code, self.now).await?;
+        Ok(Done::Changed(()))
+    }
+}
+
+/// Consumes the token and records what was made, if all is still as it was.
+struct Recording<'a> {
+    entitled: &'a Entitled,
+    made: &'a Made,
+    actor: &'a Actor,
+    now: UnixTime,
+}
+
+impl SharedAct for Recording<'_> {
+    type Outcome = Recorded;
+
+    async fn perform(&self, transaction: &mut Write) -> Result<Done<Recorded>, Error> {
+        let Self {
+            entitled,
+            made,
+            actor,
+            now,
+        } = *self;
         let Entitled {
             digest,
             device,
@@ -200,9 +278,7 @@ impl Issuer {
             epoch,
             ..
         } = entitled;
-        let register = self.authority.register();
-        let mut transaction = register.join().await?;
-        let found = register::token_standing(&mut transaction, digest, now).await?;
+        let found = register::token_standing(transaction, digest, now).await?;
         let same = found.filter(|found| {
             found.epoch == *epoch
                 && found.attributes == *attributes
@@ -210,21 +286,18 @@ impl Issuer {
                 && !found.suspended
         });
         let Some(token) = same else {
-            transaction.leave();
-            return Ok(Recorded::Stale);
+            return Ok(Done::Unchanged(Recorded::Stale));
         };
         let mut changes = Changes::default();
         if made.again {
             let serial = made.certificate.serial;
-            let standing = register::standing(&mut *transaction, device, serial).await?;
+            let standing = register::standing(&mut **transaction, device, serial).await?;
             if !matches!(standing, Standing::Good { .. }) {
-                transaction.leave();
-                return Ok(Recorded::Stale);
+                return Ok(Done::Unchanged(Recorded::Stale));
             }
         } else {
             if !token.usable {
-                transaction.leave();
-                return Ok(Recorded::Stale);
+                return Ok(Done::Unchanged(Recorded::Stale));
             }
             register::consume_token(&mut changes, digest, now);
             let particulars = Particulars {
@@ -254,50 +327,9 @@ impl Issuer {
             subject: device.as_str(),
             detail: &detail,
         };
-        audit::append_with(&mut transaction, changes, actor, &act, "ok", now).await?;
-        let terms = register::terms(&mut transaction, now).await?;
-        transaction.commit().await?;
-        Ok(Recorded::Done(terms))
-    }
-
-    /// Records a refusal in the audit log. A failure of that is logged and does not change the answer.
-    pub(crate) async fn note(
-        &self,
-        action: &'static str,
-        refusal: Refusal,
-        device: Option<DeviceId>,
-        actor: &Actor,
-        now: UnixTime,
-    ) -> Refusal {
-        let Some(left_out) = self.audit_budget.take(now) else {
-            return refusal;
-        };
-        let detail = match left_out {
-            0 => String::new(),
-            n => format!("{n} refusals before this one were not recorded: too many"),
-        };
-        // On a task of its own: what it is part of concerns others, whether the peer waits for its answer or not.
-        let written = tokio::spawn({
-            let register = self.authority.register().clone();
-            let (actor, code) = (actor.clone(), refusal.code());
-            async move {
-                let mut transaction = register.join().await?;
-                let subject = device.as_ref().map_or("", DeviceId::as_str);
-                let act = Act {
-                    action,
-                    subject,
-                    detail: &detail,
-                };
-                audit::append(&mut transaction, &actor, &act, code.as_str(), now).await?;
-                transaction.commit().await?;
-                Ok::<(), Error>(())
-            }
-        });
-        let written: Result<(), Error> = written.await.unwrap_or(Err(Error::Task));
-        if let Err(error) = written {
-            tracing::error!(%error, "a refusal could not be recorded");
-        }
-        refusal
+        audit::append_with(transaction, changes, actor, &act, "ok", now).await?;
+        let terms = register::terms(transaction, now).await?;
+        Ok(Done::Changed(Recorded::Done(terms)))
     }
 }
 
@@ -305,12 +337,6 @@ enum Recorded {
     Done(Arc<Terms>),
     /// The token was used, or the epoch or the attributes changed, since they were read.
     Stale,
-}
-
-/// From when publishers seal for which epoch, as devices are told.
-pub(crate) fn sealing(terms: &Terms) -> Vec<SealingEpoch> {
-    let sealing = terms.sealing.iter().cloned();
-    sealing.map(SealingEpoch::from).collect()
 }
 
 /// What a device gets.
@@ -322,25 +348,6 @@ struct Made {
     shown: String,
     attribute_key: Zeroizing<Vec<u8>>,
     policy_key: Option<PolicyKeyGrant>,
-}
-
-/// Does what takes time with the number of attributes: here if it takes about as long as a TLS handshake, else where other
-/// tasks do not wait for it.
-pub(crate) async fn aside<T: Send + 'static>(
-    few: bool,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    match few {
-        true => Ok(work()),
-        false => tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| Error::Task),
-    }
-}
-
-/// Whether a device has so few attributes that its key takes less than a millisecond.
-pub(crate) fn few(attributes: &str) -> bool {
-    attributes.split(',').count() <= 16
 }
 
 /// Verifies the certificate request and computes certificate and attribute key: not inside of a transaction.
@@ -376,13 +383,6 @@ fn make(issuer: &Issuer, csr: &str, entitled: &Entitled, now: UnixTime) -> Resul
     })
 }
 
-pub(crate) fn refused(error: smqtt_pki::Error) -> Refusal {
-    match ProblemCode::from(&error) {
-        ProblemCode::Internal => Refusal::Failed(error.into()),
-        code => Refusal::new(code, error.to_string()),
-    }
-}
-
 fn used(device: &DeviceId) -> Refusal {
     Refusal::new(
         ProblemCode::TokenUsed,
@@ -391,104 +391,3 @@ fn used(device: &DeviceId) -> Refusal {
 }
 
 const ASK: &str = "ask the authority's operator for a new one (`smqtt-authority device token";
-
-/// A device's certificate.
-pub(crate) fn device_certificate(
-    issuer: &Issuer,
-    request: &CertificateRequest,
-    device: &DeviceId,
-    shown: &[String],
-    now: UnixTime,
-) -> Result<IssuedCertificate, Refusal> {
-    let validity = Validity::starting(now, issuer.device_lifetime).map_err(refused)?;
-    issuer
-        .keys
-        .ca
-        .issue_device_with(request, device, shown, validity, &mut system_rng())
-        .map_err(refused)
-}
-
-/// An attribute key.
-pub(crate) fn issue_key(
-    keys: &Keys,
-    attributes: &AttributeSet,
-    epoch: Epoch,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let attributes = attributes.with_epoch(epoch);
-    let key = keys
-        .master
-        .issue(&keys.parameters, &attributes, &mut system_rng())?;
-    Ok(key.to_bytes())
-}
-
-/// A policy key, for a device that has a key policy.
-pub(crate) fn issue_policy_key(
-    keys: &Keys,
-    policy: Option<&str>,
-    epoch: Epoch,
-) -> Result<Option<PolicyKeyGrant>, Error> {
-    let Some(text) = policy else {
-        return Ok(None);
-    };
-    let policy = Policy::from_canonical(text).map_err(|e| Error::Schema(e.to_string()))?;
-    let formula = policy.at_epoch(epoch);
-    let key = keys
-        .policy_master
-        .issue(&keys.policy_parameters, &formula, &mut system_rng())?;
-    Ok(Some(PolicyKeyGrant {
-        policy: policy.to_string(),
-        key: SecretBytes::from(key.to_bytes().as_slice()),
-    }))
-}
-
-impl Keys {
-    /// What an answer has for key policies.
-    pub(crate) fn key_policy_grant(&self, granted: Option<PolicyKeyGrant>) -> KeyPolicyGrant {
-        KeyPolicyGrant {
-            suite: Suite::FabeoKpBls12381.id(),
-            parameters: self.policy_parameters_bytes.clone(),
-            granted,
-        }
-    }
-}
-
-impl Issuer {
-    /// A device's certificate that was issued before, with its chain.
-    pub(crate) fn chain_of(&self, der: &[u8]) -> Result<IssuedCertificate, smqtt_pki::Error> {
-        let known = self.authority.directory().intermediates();
-        self.keys.ca.device_chain(der, known)
-    }
-
-    /// The root's own revocation list, for devices to keep. Another process may replace its file at any time.
-    pub(crate) fn root_list_pem(&self) -> Result<Option<String>, Error> {
-        let directory = self.authority.directory();
-        let mut held = self.root_list.lock().map_err(|_| Error::Task)?;
-        let file = directory.root_list_changed();
-        if let (Some(file), Some((known, text))) = (file, &*held)
-            && file == *known
-        {
-            return Ok(Some(text.clone()));
-        }
-        let text = directory.root_list()?.map(|list| list.to_pem());
-        *held = file.zip(text.clone());
-        Ok(text)
-    }
-
-    /// A device's attributes, and those of them that its certificate shows.
-    pub(crate) fn shown_attributes(
-        &self,
-        text: &str,
-    ) -> Result<(AttributeSet, Vec<String>), Error> {
-        let attributes: AttributeSet = text.parse().map_err(|error| Error::Attributes {
-            text: text.to_owned(),
-            error,
-        })?;
-        let is_public = |attribute: &&Attribute| {
-            let name = attribute.name();
-            name.is_some_and(|name| self.certified.iter().any(|public| public == name))
-        };
-        let public = attributes.stated().filter(is_public);
-        let shown = public.map(ToString::to_string).collect();
-        Ok((attributes, shown))
-    }
-}

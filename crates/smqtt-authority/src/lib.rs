@@ -53,6 +53,7 @@ mod effects;
 mod enrol;
 mod epochs;
 mod error;
+mod grant;
 mod issuer;
 mod keeper;
 mod limiter;

@@ -19,11 +19,10 @@ use smqtt_policy::Epoch;
 use zeroize::Zeroizing;
 
 use crate::devices::in_words;
-use crate::enrol::{
-    Refusal, aside, device_certificate, few, issue_key, issue_policy_key, refused, sealing,
-};
+use crate::enrol::Refusal;
+use crate::grant::{aside, device_certificate, few, issue_key, issue_policy_key, refused, sealing};
 use crate::register::audit::{self, Act, Actor};
-use crate::register::{self, Changes, DeviceCertificate, Standing, Terms};
+use crate::register::{self, Changes, DeviceCertificate, Done, SharedAct, Standing, Terms, Write};
 use crate::{Error, Issuer};
 
 /// Who presents a certificate, and what the register says of it.
@@ -83,7 +82,13 @@ impl Issuer {
                     return Err(self.note("renew", refusal, Some(device), &actor, now).await);
                 }
             };
-            if let Some(terms) = self.record_renewal(&presented, &made, &actor, now).await? {
+            let recording = Recording {
+                presented: &presented,
+                made: &made,
+                actor: &actor,
+                now,
+            };
+            if let Some(terms) = self.authority.register().share(&recording).await? {
                 return Ok(EnrolResponse {
                     device,
                     certificate_chain: made.chain,
@@ -125,23 +130,14 @@ impl Issuer {
                     .await);
             }
         };
-        let device = presented.device;
-        let serial = presented.serial;
-        let mut transaction = self.authority.register().join().await?;
-        let epoch = confirmation.epoch;
-        let changed = register::confirm_key(&mut transaction, &device, serial, epoch, now).await?;
-        if changed {
-            let act = Act {
-                action: "renew-confirm",
-                subject: device.as_str(),
-                detail: &format!("serial {serial} epoch {epoch}"),
-            };
-            audit::append(&mut transaction, &actor, &act, "ok", now).await?;
-            transaction.commit().await.map_err(Error::from)?;
-        } else {
-            transaction.leave();
-        }
-        Ok(device)
+        let confirming = Confirming {
+            presented: &presented,
+            epoch: confirmation.epoch,
+            actor: &actor,
+            now,
+        };
+        self.authority.register().share(&confirming).await?;
+        Ok(presented.device)
     }
 
     /// Who presents this chain, and whether it still counts.
@@ -209,16 +205,53 @@ impl Issuer {
             )),
         }
     }
+}
 
-    /// Records what was made, if all is still as it was; `None` if not.
-    async fn record_renewal(
-        &self,
-        presented: &Presented,
-        made: &Renewed,
-        actor: &Actor,
-        now: UnixTime,
-    ) -> Result<Option<Arc<Terms>>, Error> {
-        let register = self.authority.register();
+/// Notes that a device uses what was issued to it.
+struct Confirming<'a> {
+    presented: &'a Presented,
+    epoch: u64,
+    actor: &'a Actor,
+    now: UnixTime,
+}
+
+impl SharedAct for Confirming<'_> {
+    type Outcome = ();
+
+    async fn perform(&self, transaction: &mut Write) -> Result<Done<()>, Error> {
+        let Presented { device, serial, .. } = self.presented;
+        let (epoch, now) = (self.epoch, self.now);
+        if !register::confirm_key(transaction, device, *serial, epoch, now).await? {
+            return Ok(Done::Unchanged(()));
+        }
+        let act = Act {
+            action: "renew-confirm",
+            subject: device.as_str(),
+            detail: &format!("serial {serial} epoch {epoch}"),
+        };
+        audit::append(transaction, self.actor, &act, "ok", now).await?;
+        Ok(Done::Changed(()))
+    }
+}
+
+/// Records what was made, if all is still as it was; comes to `None` if not.
+struct Recording<'a> {
+    presented: &'a Presented,
+    made: &'a Renewed,
+    actor: &'a Actor,
+    now: UnixTime,
+}
+
+impl SharedAct for Recording<'_> {
+    type Outcome = Option<Arc<Terms>>;
+
+    async fn perform(&self, transaction: &mut Write) -> Result<Done<Option<Arc<Terms>>>, Error> {
+        let Self {
+            presented,
+            made,
+            actor,
+            now,
+        } = *self;
         let Presented {
             device,
             epoch,
@@ -226,20 +259,17 @@ impl Issuer {
             key_policy,
             ..
         } = presented;
-        let mut transaction = register.join().await?;
-        let standing = register::standing(&mut *transaction, device, presented.serial).await?;
+        let standing = register::standing(&mut **transaction, device, presented.serial).await?;
         let Standing::Good {
             attributes: current,
             key_policy: current_policy,
             epoch: newest,
         } = standing
         else {
-            transaction.leave();
-            return Ok(None);
+            return Ok(Done::Unchanged(None));
         };
         if current != *attributes || current_policy != *key_policy || newest != *epoch {
-            transaction.leave();
-            return Ok(None);
+            return Ok(Done::Unchanged(None));
         }
         let mut changes = Changes::default();
         if let Some(issued) = &made.issued {
@@ -273,10 +303,9 @@ impl Issuer {
                 in_words(attributes, key_policy.as_deref())
             ),
         };
-        audit::append_with(&mut transaction, changes, actor, &act, "ok", now).await?;
-        let terms = register::terms(&mut transaction, now).await?;
-        transaction.commit().await?;
-        Ok(Some(terms))
+        audit::append_with(transaction, changes, actor, &act, "ok", now).await?;
+        let terms = register::terms(transaction, now).await?;
+        Ok(Done::Changed(Some(terms)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use smqtt_authority::{
     Actor, Authority, Directory, INTERMEDIATE_LIFETIME, Issuer, Keeper, Method, OfflineRoot,
-    Passphrase, RootAnswer, RootRequest, now,
+    Passphrase, Request, RootAnswer, RootRequest, now,
 };
 use smqtt_pki::files;
 
@@ -16,9 +16,7 @@ use super::args::{
 };
 use super::epoch::tell;
 use super::failure::Failure;
-use super::keys::{
-    KeyOptions, ask, ask_openly, at_terminal, read_key, read_or_make_key, read_passphrase,
-};
+use super::keys::{ask, ask_openly, at_terminal, read_key, read_or_make_key, read_passphrase};
 use super::output::print;
 use super::shell::word;
 use super::table::rfc3339;
@@ -230,17 +228,7 @@ fn confirm(yes: bool, question: &str) -> Result<(), Failure> {
 async fn request(dir: &Path, command: args::RootRequest) -> Result<(), Failure> {
     let directory = Directory::open(dir)?;
     let keeper = command.keys.keeper(&directory)?;
-    let authority = Authority::open(directory).await?;
-    let made = authority
-        .request_intermediate(
-            keeper.as_deref(),
-            command.new_key,
-            &Actor::operator(),
-            now(),
-        )
-        .await;
-    authority.close().await;
-    let made = made?;
+    let made = request_intermediate(directory, keeper.as_deref(), command.new_key).await?;
     files::write_public(&command.out, made.text.as_bytes())?;
     print(&made.key)?;
     let file = word(&command.out);
@@ -261,6 +249,20 @@ async fn request(dir: &Path, command: args::RootRequest) -> Result<(), Failure> 
         word(dir)
     );
     Ok(())
+}
+
+/// Makes a request for an intermediate, and with it the key that it is for.
+async fn request_intermediate(
+    directory: Directory,
+    keeper: Option<&dyn Keeper>,
+    new_key: bool,
+) -> Result<Request, Failure> {
+    let authority = Authority::open(directory).await?;
+    let made = authority
+        .request_intermediate(keeper, new_key, &Actor::operator(), now())
+        .await;
+    authority.close().await;
+    Ok(made?)
 }
 
 fn sign(command: &RootSign) -> Result<(), Failure> {
@@ -304,7 +306,8 @@ fn sign(command: &RootSign) -> Result<(), Failure> {
 async fn install(dir: &Path, command: RootInstall) -> Result<(), Failure> {
     let directory = Directory::open(dir)?;
     let answer = RootAnswer::read_file(&command.answer, directory.trust_anchor())?;
-    put_in_place(dir, directory, &command.keys, &answer).await
+    let keeper = command.keys.keeper(&directory)?;
+    put_in_place(dir, directory, keeper.as_deref(), &answer).await
 }
 
 async fn renew(dir: &Path, command: RootRenew) -> Result<(), Failure> {
@@ -318,38 +321,28 @@ async fn renew(dir: &Path, command: RootRenew) -> Result<(), Failure> {
         )?;
     }
     let anchor = directory.trust_anchor().clone();
-    let authority = Authority::open(directory).await?;
-    let requested = authority
-        .request_intermediate(
-            keeper.as_deref(),
-            command.new_key,
-            &Actor::operator(),
-            now(),
-        )
-        .await;
-    authority.close().await;
-    let request = RootRequest::read(&requested?.text, &anchor)?;
+    let requested = request_intermediate(directory, keeper.as_deref(), command.new_key).await?;
+    let request = RootRequest::read(&requested.text, &anchor)?;
     let lifetime = command.valid.unwrap_or(INTERMEDIATE_LIFETIME);
     let answer = root.sign(&request, lifetime, command.new_key, now())?;
-    put_in_place(dir, Directory::open(dir)?, &command.keys, &answer).await
+    put_in_place(dir, Directory::open(dir)?, keeper.as_deref(), &answer).await
 }
 
 async fn put_in_place(
     dir: &Path,
     directory: Directory,
-    keys: &KeyOptions,
+    keeper: Option<&dyn Keeper>,
     answer: &RootAnswer,
 ) -> Result<(), Failure> {
     let operator = Actor::operator();
-    let keeper = keys.keeper(&directory)?;
     let authority = Authority::open(directory).await?;
     let installed = authority
-        .install_intermediate(keeper.as_deref(), answer, &operator, now())
+        .install_intermediate(keeper, answer, &operator, now())
         .await;
     authority.close().await;
     let installed = installed?;
     let authority = Authority::open(Directory::open(dir)?).await?;
-    let issuer = Issuer::load(authority, keeper.as_deref())?;
+    let issuer = Issuer::load(authority, keeper)?;
     let epoch = issuer.after_install(&installed, &operator, now()).await;
     let delivered = issuer.deliver(PATIENCE, now()).await;
     issuer.authority().close().await;

@@ -48,7 +48,7 @@ pub(crate) use revocations::{
 pub(crate) use tokens::{
     TokenRecord, consume_token, find_token, insert_token, token_standing, withdraw_tokens,
 };
-pub(crate) use turn::Write;
+pub(crate) use turn::{Done, SharedAct, Write};
 
 /// A connection pool to the register.
 #[derive(Clone)]

@@ -3,7 +3,12 @@
 //! What a device asks for is a row or two and then a wait for the disk. Acts that queue behind one another share one transaction
 //! and one such wait: who is done leaves the transaction open to the next, and a task that has queued when the first was done
 //! commits it for all of them. None is answered before that. What administrators do stands alone.
+//!
+//! A transaction that one of them breaks off has not happened for any of them. Each is then done once more, alone: only that
+//! fails which fails by itself. Savepoints would come to the same, but each act would pay for its own, on PostgreSQL with a way
+//! there and back, and they would not help where the connection is lost or the commit fails.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +54,38 @@ pub(super) struct Known {
 pub(crate) struct Write {
     transaction: Transaction<'static, Any>,
     pub(super) known: Known,
-    /// `None`: it is not shared.
-    members: Option<Members>,
     kind: Kind,
-    turns: Turns,
     // Given back after the transaction has ended.
     turn: OwnedMutexGuard<Turn>,
+}
+
+/// An act that may share its transaction with others.
+pub(crate) trait SharedAct: Sync {
+    /// What it comes to.
+    type Outcome: Send;
+
+    /// Does it; [`Register::share`] may have it done twice, of which one has then not happened. All that can be refused is
+    /// refused before the first change: an error undoes what the others have done, who then have to begin anew.
+    fn perform(
+        &self,
+        transaction: &mut Write,
+    ) -> impl Future<Output = Result<Done<Self::Outcome>, Error>> + Send;
+}
+
+/// What such an act comes to.
+pub(crate) enum Done<T> {
+    /// It has changed something.
+    Changed(T),
+    /// It has not, and does not need a commit.
+    Unchanged(T),
+}
+
+impl<T> Done<T> {
+    fn into_inner(self) -> T {
+        match self {
+            Self::Changed(outcome) | Self::Unchanged(outcome) => outcome,
+        }
+    }
 }
 
 impl Register {
@@ -69,33 +100,65 @@ impl Register {
         Ok(Write {
             transaction: self.begin().await?,
             known: Known::default(),
-            members: None,
             kind: self.kind,
-            turns: self.turns.clone(),
             turn,
         })
     }
 
-    /// As [`write`](Self::write), for what a device asks: the transaction may be one that acts before this one have written in.
-    /// All that can be refused is refused before the first change; then [`Write::leave`] lets the others go on.
-    pub(crate) async fn join(&self) -> Result<Write, Error> {
+    /// Does what a device asks, in a transaction that may be shared, and returns when it is on the disk. Where that transaction
+    /// comes to nothing, the act is done once more in one of its own: the first time has then not happened.
+    pub(crate) async fn share<A: SharedAct>(&self, act: &A) -> Result<A::Outcome, Error> {
+        if let Some(outcome) = self.in_company(act).await? {
+            return Ok(outcome);
+        }
+        let mut write = self.write().await?;
+        let done = act.perform(&mut write).await?;
+        if let Done::Changed(_) = done {
+            write.commit().await?;
+        }
+        Ok(done.into_inner())
+    }
+
+    /// Does an act in the transaction that acts before it have left open; `None` if it has not happened, which may be another's
+    /// fault.
+    async fn in_company<A: SharedAct>(&self, act: &A) -> Result<Option<A::Outcome>, Error> {
         let mut turn = self.turn().await?;
-        let shared = match turn.shared.take() {
-            Some(shared) => shared,
-            None => Shared {
-                transaction: self.begin().await?,
-                known: Known::default(),
-                members: Members::new(),
-            },
+        let (transaction, known, mut members) = match turn.shared.take() {
+            Some(shared) => (shared.transaction, shared.known, shared.members),
+            None => (self.begin().await?, Known::default(), Members::new()),
         };
-        Ok(Write {
-            transaction: shared.transaction,
-            known: shared.known,
-            members: Some(shared.members),
+        let first = members.is_empty();
+        let mut write = Write {
+            transaction,
+            known,
             kind: self.kind,
-            turns: self.turns.clone(),
             turn,
-        })
+        };
+        let outcome = match act.perform(&mut write).await {
+            Ok(Done::Unchanged(outcome)) if first => return Ok(Some(outcome)),
+            // One that has changed nothing waits too: what it has seen may be what others have done.
+            Ok(done) => done.into_inner(),
+            Err(error) if first => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, others = members.len(), "a shared transaction is broken off: each act is done alone");
+                return Ok(None);
+            }
+        };
+        let (committed, wait) = oneshot::channel();
+        members.push(committed);
+        write.leave(members);
+        if first {
+            // A task of its own: the others depend on it, and this one may be dropped.
+            let turns = self.turns.clone();
+            tokio::spawn(async move {
+                let mut turn = turns.lock().await;
+                // Who begins meanwhile queues, and then shares the next.
+                if let Some(shared) = turn.shared.take() {
+                    shared.commit().await;
+                }
+            });
+        }
+        Ok(wait.await.ok().map(|()| outcome))
     }
 
     async fn turn(&self) -> Result<OwnedMutexGuard<Turn>, Error> {
@@ -124,39 +187,8 @@ impl Shared {
 impl Write {
     /// Ends the transaction; what it did is on the disk when this returns.
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        let Self {
-            transaction,
-            known,
-            members,
-            turns,
-            mut turn,
-            ..
-        } = self;
-        let Some(mut members) = members else {
-            return transaction.commit().await;
-        };
-        let (committed, wait) = oneshot::channel();
-        let first = members.is_empty();
-        members.push(committed);
-        turn.shared = Some(Shared {
-            transaction,
-            known,
-            members,
-        });
-        drop(turn);
-        if first {
-            // A task of its own: the others depend on it, and this one may be dropped.
-            tokio::spawn(async move {
-                let mut turn = turns.lock().await;
-                // Who begins meanwhile queues, and then shares the next.
-                if let Some(shared) = turn.shared.take() {
-                    shared.commit().await;
-                }
-            });
-        }
-        wait.await.map_err(|_| {
-            sqlx::Error::Protocol("the transaction that it was part of was not committed".into())
-        })
+        // The turn is given back behind it.
+        self.transaction.commit().await
     }
 
     /// Which database it is in.
@@ -164,22 +196,13 @@ impl Write {
         self.kind
     }
 
-    /// Gives the turn back where nothing was changed.
-    pub(crate) fn leave(self) {
-        let Self {
-            transaction,
-            known,
+    /// Leaves the transaction open to the next act, with those who wait for its commit.
+    fn leave(mut self, members: Members) {
+        self.turn.shared = Some(Shared {
+            transaction: self.transaction,
+            known: self.known,
             members,
-            mut turn,
-            ..
-        } = self;
-        if let Some(members) = members.filter(|members| !members.is_empty()) {
-            turn.shared = Some(Shared {
-                transaction,
-                known,
-                members,
-            });
-        }
+        });
     }
 }
 
@@ -199,6 +222,9 @@ impl DerefMut for Write {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::sync::Semaphore;
     use tokio::task::{JoinHandle, yield_now};
 
     use super::*;
@@ -210,16 +236,14 @@ mod tests {
         Register::open(&path).await.unwrap()
     }
 
-    async fn note(transaction: &mut Write) {
+    async fn note(transaction: &mut Write) -> Result<(), Error> {
         let act = Act {
             action: "test",
             subject: "",
             detail: "",
         };
         let now = crate::clock::now();
-        audit::append(transaction, &Actor::service(), &act, "ok", now)
-            .await
-            .unwrap();
+        audit::append(transaction, &Actor::service(), &act, "ok", now).await
     }
 
     /// How many rows the log has, all of them chained.
@@ -231,97 +255,190 @@ mod tests {
         verifier.count()
     }
 
-    enum End {
-        Commit,
-        Leave,
-        Drop,
+    /// What an act does.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Does {
+        Note,
+        Nothing,
+        /// A note, and then it fails.
+        Fail,
+        /// Fails too, but not when it is done again.
+        FailOnce,
+        /// What the database refuses when the transaction ends.
+        Dangle,
     }
 
-    /// An act that stands in the queue when this returns.
-    async fn queued(register: &Register, end: End) -> JoinHandle<bool> {
-        let register = register.clone();
-        let task = tokio::spawn(async move {
-            let mut write = register.join().await.unwrap();
-            match end {
-                End::Commit => {
-                    note(&mut write).await;
-                    write.commit().await.is_ok()
-                }
-                End::Leave => {
-                    write.leave();
-                    true
-                }
-                End::Drop => {
-                    note(&mut write).await;
-                    false
+    struct Tried {
+        does: Does,
+        /// It waits for this after what it does.
+        gate: Semaphore,
+        tries: AtomicU64,
+    }
+
+    impl SharedAct for Tried {
+        type Outcome = u64;
+
+        async fn perform(&self, transaction: &mut Write) -> Result<Done<u64>, Error> {
+            let tried = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
+            if self.does != Does::Nothing {
+                note(transaction).await?;
+            }
+            if self.does == Does::Dangle {
+                for sql in [
+                    "PRAGMA defer_foreign_keys = ON",
+                    "INSERT INTO revocation VALUES ('none', 0, 'unspecified')",
+                ] {
+                    sqlx::query(sql).execute(&mut **transaction).await?;
                 }
             }
-        });
-        for _ in 0..10 {
-            yield_now().await;
+            let _ = self.gate.acquire().await.map_err(|_| Error::Task)?;
+            match self.does {
+                Does::Fail => Err(Error::Task),
+                Does::FailOnce if tried == 1 => Err(Error::Task),
+                Does::Nothing => Ok(Done::Unchanged(tried)),
+                _ => Ok(Done::Changed(tried)),
+            }
         }
-        task
+    }
+
+    /// An act that has the turn or stands in the queue for it.
+    struct Queued {
+        task: JoinHandle<Result<u64, Error>>,
+        act: Arc<Tried>,
+    }
+
+    impl Queued {
+        async fn new(register: &Register, does: Does) -> Self {
+            let act = Arc::new(Tried {
+                does,
+                gate: Semaphore::new(0),
+                tries: AtomicU64::new(0),
+            });
+            let task = tokio::spawn({
+                let (register, act) = (register.clone(), act.clone());
+                async move { register.share(&*act).await }
+            });
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            Self { task, act }
+        }
+
+        fn open(&self) {
+            self.act.gate.add_permits(1);
+        }
+
+        /// How often it was done until it was granted; `None` if it failed.
+        async fn granted(self) -> Option<u64> {
+            self.task.await.unwrap().ok()
+        }
+    }
+
+    /// Acts, each in the queue behind the one before it, that then go on.
+    async fn company(register: &Register, acts: &[Does]) -> Vec<Option<u64>> {
+        let mut queued = Vec::new();
+        for does in acts {
+            queued.push(Queued::new(register, *does).await);
+        }
+        queued.iter().for_each(Queued::open);
+        let mut granted = Vec::new();
+        for act in queued {
+            granted.push(act.granted().await);
+        }
+        granted
     }
 
     #[tokio::test]
     async fn acts_that_wait_for_one_another_are_all_committed() {
         let directory = tempfile::tempdir().unwrap();
         let register = register(&directory).await;
-        let mut first = register.join().await.unwrap();
-        let mut others = Vec::new();
-        for end in [End::Commit, End::Leave, End::Commit] {
-            others.push(queued(&register, end).await);
-        }
-        note(&mut first).await;
-        first.commit().await.unwrap();
-        for other in others {
-            assert!(other.await.unwrap());
-        }
+        let acts = [Does::Note, Does::Note, Does::Nothing, Does::Note];
+        assert_eq!(company(&register, &acts).await, [Some(1); 4]);
         assert_eq!(noted(&register).await, 3);
         // What stands alone comes behind those who share, and they behind it.
-        let mut shared = register.join().await.unwrap();
+        let shared = Queued::new(&register, Does::Note).await;
         let alone = tokio::spawn({
             let register = register.clone();
             async move {
                 let mut alone = register.write().await.unwrap();
-                note(&mut alone).await;
+                note(&mut alone).await.unwrap();
                 alone.commit().await.is_ok()
             }
         });
         yield_now().await;
-        let behind = queued(&register, End::Commit).await;
-        note(&mut shared).await;
-        shared.commit().await.unwrap();
-        assert!(alone.await.unwrap() && behind.await.unwrap());
+        let behind = Queued::new(&register, Does::Note).await;
+        shared.open();
+        behind.open();
+        assert_eq!(shared.granted().await, Some(1));
+        assert!(alone.await.unwrap());
+        assert_eq!(behind.granted().await, Some(1));
         assert_eq!(noted(&register).await, 6);
     }
 
     #[tokio::test]
-    async fn an_act_that_breaks_off_takes_with_it_whom_it_shares_with_and_nobody_else() {
+    async fn of_acts_that_share_only_the_one_that_fails_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let register = register(&directory).await;
-        let mut first = register.join().await.unwrap();
-        let broken = queued(&register, End::Drop).await;
-        let next = queued(&register, End::Commit).await;
-        note(&mut first).await;
-        // It is not told that it was committed: it was not.
-        assert!(first.commit().await.is_err());
-        assert!(!broken.await.unwrap());
-        assert!(next.await.unwrap());
-        assert_eq!(noted(&register).await, 1);
+        let acts = [Does::Note, Does::Note, Does::Fail, Does::Note];
+        let granted = company(&register, &acts).await;
+        // Those before it are done again; the one behind it had not begun.
+        assert_eq!(granted, [Some(2), Some(2), None, Some(1)]);
+        assert_eq!(noted(&register).await, 3);
+        // It need not have been its fault.
+        let granted = company(&register, &[Does::Note, Does::FailOnce]).await;
+        assert_eq!(granted, [Some(2), Some(2)]);
+        assert_eq!(noted(&register).await, 5);
+        // One that is in nobody's company fails at once.
+        let lone = Queued::new(&register, Does::Fail).await;
+        let act = lone.act.clone();
+        lone.open();
+        assert_eq!(lone.granted().await, None);
+        assert_eq!(act.tries.load(Ordering::Relaxed), 1);
+        assert_eq!(noted(&register).await, 5);
+    }
+
+    #[tokio::test]
+    async fn of_acts_that_share_only_the_one_that_cannot_be_committed_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let register = register(&directory).await;
+        let granted = company(&register, &[Does::Note, Does::Dangle, Does::Note]).await;
+        assert_eq!(granted, [Some(2), None, Some(2)]);
+        assert_eq!(noted(&register).await, 2);
+    }
+
+    #[tokio::test]
+    async fn an_act_that_vanishes_takes_nobody_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let register = register(&directory).await;
+        let first = Queued::new(&register, Does::Note).await;
+        let vanishing = Queued::new(&register, Does::Note).await;
+        let next = Queued::new(&register, Does::Note).await;
+        first.open();
+        next.open();
+        while vanishing.act.tries.load(Ordering::Relaxed) == 0 {
+            yield_now().await;
+        }
+        vanishing.task.abort();
+        first.open();
+        assert_eq!(first.granted().await, Some(2));
+        assert_eq!(next.granted().await, Some(1));
+        assert_eq!(noted(&register).await, 2);
     }
 
     #[tokio::test]
     async fn what_was_left_open_is_committed_though_who_waits_for_it_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let register = register(&directory).await;
-        let mut first = register.join().await.unwrap();
-        note(&mut first).await;
-        let waiting = tokio::spawn(first.commit());
-        yield_now().await;
-        waiting.abort();
-        let _ = waiting.await;
-        drop(register.write().await.unwrap());
-        assert_eq!(noted(&register).await, 1);
+        let first = Queued::new(&register, Does::Note).await;
+        let next = Queued::new(&register, Does::Note).await;
+        first.open();
+        while next.act.tries.load(Ordering::Relaxed) == 0 {
+            yield_now().await;
+        }
+        // It waits for the commit by now.
+        first.task.abort();
+        next.open();
+        assert_eq!(next.granted().await, Some(1));
+        assert_eq!(noted(&register).await, 2);
     }
 }

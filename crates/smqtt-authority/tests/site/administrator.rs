@@ -63,7 +63,7 @@ impl Presented {
         }
     }
 
-    fn config(&self) -> ClientConfig {
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut config = trusting(&self.root)
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
             .unwrap();

@@ -152,12 +152,30 @@ impl Site {
         sqlx::AnyPool::connect(&url).await.unwrap()
     }
 
-    fn with_register<T>(&self, act: impl AsyncFnOnce(&sqlx::AnyPool) -> T) -> T {
+    /// Acts on the register in a runtime of its own.
+    pub(crate) fn block_on<T>(act: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(async {
+        runtime.block_on(act)
+    }
+
+    /// Does something while nobody else can write to the register.
+    pub(crate) fn while_locked<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.with_register(async |pool| {
+            let mut transaction = pool.begin().await.unwrap();
+            // SQLite has one lock; on PostgreSQL who writes takes that of this row.
+            let lock = "UPDATE state SET epoch = epoch";
+            sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+            let done = act();
+            transaction.rollback().await.unwrap();
+            done
+        })
+    }
+
+    fn with_register<T>(&self, act: impl AsyncFnOnce(&sqlx::AnyPool) -> T) -> T {
+        Self::block_on(async {
             let pool = self.register().await;
             let done = act(&pool).await;
             pool.close().await;

@@ -10,6 +10,8 @@ mod audit;
 mod backup;
 #[path = "../commands.rs"]
 mod commands;
+#[path = "../companions.rs"]
+mod companions;
 #[path = "../enrolment.rs"]
 mod enrolment;
 mod instances;
@@ -23,3 +25,5 @@ mod renewal;
 mod root;
 #[path = "../service.rs"]
 mod service;
+#[path = "../upgrade.rs"]
+mod upgrade;

@@ -147,6 +147,13 @@ impl Collector for Snapshot {
             "worker",
             by_worker.collect(),
         )?;
+        if let Some(store) = &shared.store {
+            let took = store.counters.commit_micros.load(Ordering::Relaxed);
+            let help = "Seconds that commits of the store took";
+            encoder
+                .encode_descriptor("store_commit_seconds", help, None, Total)?
+                .encode_counter::<NoLabelSet, _, u64>(&(took as f64 / 1e6), None)?;
+        }
         let mut single = |kind, name, help, value| single(&mut encoder, kind, name, help, value);
         for (kind, name, help, counter) in SINGLE {
             single(
@@ -215,11 +222,6 @@ impl Collector for Snapshot {
                     "store_changes",
                     "Entries that they changed",
                     load(&counters.changes),
-                ),
-                (
-                    "store_commit_microseconds",
-                    "Microseconds that they took",
-                    load(&counters.commit_micros),
                 ),
                 (
                     "store_failures",
