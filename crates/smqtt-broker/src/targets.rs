@@ -142,6 +142,8 @@ pub(crate) struct TargetCache {
 struct Place {
     /// Of the topic that was last looked for here in vain.
     missed: u32,
+    /// Of the topic that is here: another is told from it without a look at its text, which lies elsewhere.
+    tag: u32,
     entry: Option<Entry>,
 }
 
@@ -167,9 +169,10 @@ impl TargetCache {
         topic: &[u8],
         publisher: Option<SessionRef>,
     ) -> Option<Arc<Targets>> {
-        let place = self.places.get(self.place_of(topic).0)?;
+        let (at, tag) = self.place_of(topic);
+        let place = self.places.get(at)?;
         let entry = place.entry.as_ref()?;
-        if entry.version != version || *entry.topic != *topic {
+        if place.tag != tag || entry.version != version || *entry.topic != *topic {
             return None;
         }
         if entry.targets.has_no_local && publisher.is_some() {
@@ -229,6 +232,7 @@ impl TargetCache {
             return false;
         }
         self.weight += weight;
+        place.tag = tag;
         place.entry = Some(Entry {
             topic: topic.into(),
             version,
