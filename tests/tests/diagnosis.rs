@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
-use smqtt_tests::fleet::{Authority, Fleet, publish, subscribe};
+use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
 use smqtt_tests::mosquitto;
-use smqtt_tests::programs::{Finished, program, run};
+use smqtt_tests::programs::{Finished, PATIENCE, program, run};
 
 /// The payloads of `count` messages at `topic` as a broker relays them, published by `sensor` with `more` options.
 fn captured(fleet: &Fleet, sensor: &Path, reader: &Path, topic: &str, more: &[&str]) -> PathBuf {
@@ -226,6 +228,95 @@ fn doctor_gives_every_failure_a_fix_and_the_first_one_its_exit_code() {
     assert!(words.text().contains("FAILED"), "{}", words.text());
     assert!(words.text().contains("fix: "), "{}", words.text());
     drop(authority);
+}
+
+/// What doctor says of a check.
+fn detail(finished: &Finished, check: &str) -> Option<String> {
+    finished.text().lines().find_map(|line| {
+        let finding: serde_json::Value = serde_json::from_str(line).expect("JSON lines");
+        let of_check = finding["check"] == check;
+        of_check.then(|| finding["detail"].as_str().expect("text").to_owned())
+    })
+}
+
+#[test]
+fn doctor_finds_a_revocation_list_that_is_older_than_the_authority_has_signed() {
+    let fleet = Fleet::start();
+    let anna = fleet.enrol("anna", "role = technician");
+    let _ = fleet.enrol("ben", "role = technician");
+    // Nothing was issued, and nothing is missed.
+    let none = doctor(&anna, &["--json"]);
+    assert_eq!(none.code(), 0, "{}", none.text());
+    assert_eq!(detail(&none, "list"), None);
+
+    let root = fleet.authority.root().to_path_buf();
+    let file = |name: &str| root.join(name).to_str().expect("UTF-8").to_owned();
+    let (lists, old) = (file("lists.pem"), file("old.pem"));
+    let crl = ["crl", "--out", lists.as_str()];
+    let _ = run(&mut fleet.authority.command(&crl)).success();
+    fs::copy(&lists, &old).expect("copied");
+    // What a backup of this moment would give out.
+    let url = fleet.service.url();
+    let address = url.trim_start_matches("https://").to_owned();
+    let broker = fleet.broker.url().to_owned();
+    let serve = |directory: &Path| {
+        let mut serve = program("smqtt-authority");
+        serve.args(["serve", "--listen", &address, "--broker", &broker, "--dir"]);
+        Service::start(serve.arg(directory), "https://")
+    };
+    let (directory, backup) = (fleet.authority.path(), root.join("backup"));
+    let mut service = fleet.service;
+    let _ = service.stop();
+    let mut copy = Command::new("cp");
+    let _ = run(copy.arg("-rp").args([&directory, &backup])).success();
+    service = serve(&directory);
+
+    let _ = run(&mut fleet.authority.command(&["device", "revoke", "ben"])).success();
+    // A new epoch has begun with that.
+    let _ = run(program("smqtt").args(["renew", "-i"]).arg(&anna)).success();
+    let deadline = Instant::now() + PATIENCE;
+    let well = loop {
+        let looked = doctor(&anna, &["--json"]);
+        if detail(&looked, "list").is_some_and(|said| said.contains("number 2")) {
+            break looked;
+        }
+        assert!(Instant::now() < deadline, "{}", looked.text());
+    };
+    assert_eq!(verdict(&well, "list"), ("ok".to_owned(), None));
+
+    // A broker's copy from before, and one from now.
+    let _ = run(&mut fleet.authority.command(&crl)).success();
+    let behind = doctor(&anna, &["--json", "--crl", &old]);
+    assert_eq!(behind.code(), 3, "{}", behind.text());
+    assert_eq!(verdict(&behind, "revocation").0, "ok");
+    let (word, fix) = verdict(&behind, "list");
+    assert_eq!(word, "failed");
+    let fix = fix.expect("a fix");
+    assert!(
+        fix.contains(&format!("smqtt-authority crl --out {old}")),
+        "{fix}"
+    );
+    let said = detail(&behind, "list").expect("a finding");
+    assert!(
+        said.contains("number 1") && said.contains("who was revoked since"),
+        "{said}"
+    );
+    let current = doctor(&anna, &["--json", "--crl", &lists]);
+    assert_eq!(verdict(&current, "list"), ("ok".to_owned(), None));
+
+    // The authority itself gives out the older one.
+    let _ = service.stop();
+    let _service = serve(&backup);
+    let restored = doctor(&anna, &["--json"]);
+    assert_eq!(restored.code(), 6, "{}", restored.text());
+    let (word, fix) = verdict(&restored, "list");
+    assert_eq!(word, "failed");
+    assert!(fix.expect("a fix").contains("restored backup"));
+    let words = doctor(&anna, &[]).text();
+    assert!(
+        words.contains("FAILED   list        the revocation list is number 1"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -1,21 +1,23 @@
 //! `smqtt doctor`: whether this device can do its work, and what to do where it cannot.
 
+mod revocation;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde::Serialize;
-use smqtt_client::{
-    Client, Error, Identity, MayPublish, Policy, QoS, authority_presence, authority_revocations,
-};
-use smqtt_pki::{Revocations, UnixTime};
+use smqtt_client::{Client, Error, Identity, MayPublish, Policy, QoS, authority_presence};
+use smqtt_format::AuthorityState;
+use smqtt_pki::UnixTime;
 
 use crate::connection::Connection;
 use crate::console::{counted, printable};
 use crate::exit::Exit;
-use crate::failure::{Failure, without_number};
+use crate::failure::Failure;
 use crate::{json, policy};
+use revocation::Lists;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,8 +42,6 @@ const CLOCK_SKEW: u64 = 300;
 const SOON: u64 = 7 * 86_400;
 /// How long the authority's state, which a broker retains, may take to come.
 const STATE: Duration = Duration::from_secs(3);
-/// The longest revocation list that is read, in bytes.
-const MAX_CRL: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -193,20 +193,28 @@ pub(crate) async fn run(options: Options) -> Result<Exit, Failure> {
     let limit = options.connection.timeout();
     let answers = check_clock(&mut report, &identity, limit).await;
     check_certificate(&mut report, &identity);
-    match &options.crl {
-        Some(path) => check_list_of(&mut report, &identity, path),
-        None if answers => fetch_list(&mut report, &identity, limit).await,
-        None => report.warning(
-            "revocation",
-            "the revocation list is not known: the authority does not answer",
-            "ask again when it does, or give a broker's copy: --crl FILE",
-        ),
-    }
+    let lists = match &options.crl {
+        Some(path) => Lists::of_file(&mut report, &identity, path),
+        None if answers => Lists::fetch(&mut report, &identity, limit).await,
+        None => {
+            report.warning(
+                "revocation",
+                "the revocation list is not known: the authority does not answer",
+                "ask again when it does, or give a broker's copy: --crl FILE",
+            );
+            None
+        }
+    };
     check_keys(&mut report, &identity, wanted.as_ref());
     match Client::connect(connect.reconnect(None)).await {
         Ok(client) => {
             report.ok("broker", "connected, and this device was accepted");
-            check_epoch(&mut report, &client, &identity).await;
+            if let Some(state) = newest_state(&mut report, &client).await {
+                check_epoch(&mut report, &state, &identity);
+                if let Some(lists) = lists {
+                    lists.compare(&mut report, &state).await;
+                }
+            }
             check_topics(&mut report, &client, &options.topics).await;
             check_publishing(&mut report, &client, &options.publish).await;
             let _ = client.disconnect().await;
@@ -335,90 +343,6 @@ fn check_certificate(report: &mut Report, identity: &Identity) {
     }
 }
 
-fn check_list_of(report: &mut Report, identity: &Identity, path: &std::path::Path) {
-    use std::io::Read as _;
-    let mut text = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_CRL).read_to_end(&mut text));
-    match read {
-        Ok(_) => check_revocations(report, identity, &text),
-        Err(error) => report.failed(
-            "revocation",
-            Exit::Input,
-            format!("cannot read {}: {}", path.display(), without_number(&error)),
-            "write it with `smqtt-authority crl`",
-        ),
-    }
-}
-
-/// Looks at the list that the authority has now, with which brokers should refuse what was revoked.
-async fn fetch_list(report: &mut Report, identity: &Identity, limit: Duration) {
-    match authority_revocations(identity, limit).await {
-        Ok(Some(text)) => check_revocations(report, identity, &text),
-        Ok(None) => report.ok(
-            "revocation",
-            "the authority has issued no revocation list yet",
-        ),
-        Err(error) => report.warning(
-            "revocation",
-            format!("the authority gives no revocation list: {error}"),
-            "ask its operator, or give a broker's copy: --crl FILE",
-        ),
-    }
-}
-
-fn check_revocations(report: &mut Report, identity: &Identity, text: &[u8]) {
-    let list = match Revocations::read(text, identity.trust_anchor()) {
-        Ok(list) => list,
-        Err(error) => {
-            return report.failed(
-                "revocation",
-                Exit::Untrusted,
-                error.to_string(),
-                "write it anew with `smqtt-authority crl`, at this device's authority",
-            );
-        }
-    };
-    let at = UnixTime::since_unix_epoch(Duration::from_secs(now()));
-    let own = identity.trust_anchor().verify_device(identity.chain(), at);
-    if own.is_ok_and(|own| list.revokes(own.serial())) {
-        return report.failed(
-            "revocation",
-            Exit::Refused,
-            "this device's certificate is revoked",
-            "ask the authority's operator why; a new enrolment needs a new token",
-        );
-    }
-    let validity = list.validity();
-    let age = at.as_secs().saturating_sub(validity.not_before().as_secs());
-    if validity.check(at).is_err() {
-        report.failed(
-            "revocation",
-            Exit::Input,
-            format!(
-                "the revocation list is {} old and no longer valid: brokers do not know who was revoked since",
-                span(age)
-            ),
-            "let the authority's operator issue a new one, `smqtt-authority crl`, and give it to the brokers",
-        );
-    } else {
-        report.ok(
-            "revocation",
-            format!("this device is not on the list, which is {} old", span(age)),
-        );
-    }
-}
-
-/// A time in the largest whole unit.
-fn span(seconds: u64) -> String {
-    let (count, unit) = match seconds {
-        0..120 => (seconds, "second"),
-        120..7_200 => (seconds / 60, "minute"),
-        7_200..172_800 => (seconds / 3_600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    counted(count, unit)
-}
-
 /// The key policy, its key, and what is needed to seal with tags.
 fn check_key_policy(report: &mut Report, identity: &Identity) {
     if identity.policy_parameters().is_none() {
@@ -513,32 +437,33 @@ async fn check_topics(report: &mut Report, client: &Client, topics: &[String]) {
     }
 }
 
-/// Compares with the authority's state, where the broker has it and lets this device read it.
-async fn check_epoch(report: &mut Report, client: &Client, identity: &Identity) {
-    let held = smqtt_client::attributes(identity).ok();
-    let Some(held) = held.and_then(|held| held.epoch()) else {
-        return;
-    };
+/// The authority's state, where the broker has it and lets this device read it.
+async fn newest_state(report: &mut Report, client: &Client) -> Option<AuthorityState> {
     let state = async {
         let mut states = client.authority_states().await?;
         states.next().await.map_err(Error::ConnectionLost)
     };
-    let state = match tokio::time::timeout(STATE, state).await {
-        Ok(Ok(state)) => state,
-        Ok(Err(error)) => {
-            return report.warning(
-                "state",
-                format!("the authority's state cannot be followed: {error}"),
-                "let the broker's operator allow subscribing to smqtt/authority/state, or renew from a timer",
-            );
-        }
-        Err(_) => {
-            return report.warning(
-                "state",
-                "the broker has no state of this authority",
-                "renew from a timer, daily: smqtt renew; or let the authority publish it: smqtt-authority serve --broker",
-            );
-        }
+    match tokio::time::timeout(STATE, state).await {
+        Ok(Ok(state)) => return Some(state),
+        Ok(Err(error)) => report.warning(
+            "state",
+            format!("the authority's state cannot be followed: {error}"),
+            "let the broker's operator allow subscribing to smqtt/authority/state, or renew from a timer",
+        ),
+        Err(_) => report.warning(
+            "state",
+            "the broker has no state of this authority",
+            "renew from a timer, daily: smqtt renew; or let the authority publish it: smqtt-authority serve --broker",
+        ),
+    }
+    None
+}
+
+/// Whether the attribute key is of the epoch for which messages are sealed.
+fn check_epoch(report: &mut Report, state: &AuthorityState, identity: &Identity) {
+    let held = smqtt_client::attributes(identity).ok();
+    let Some(held) = held.and_then(|held| held.epoch()) else {
+        return;
     };
     let sealing = smqtt_client::sealing_epoch(&state.sealing, now()).unwrap_or(state.epoch);
     let fix = "get a key of the new epoch: smqtt renew";

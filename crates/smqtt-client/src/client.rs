@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use crate::ahead::Ahead;
 use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::{Certificate, Connection};
-use crate::credentials::{Credentials, newer};
+use crate::credentials::{Credentials, newer, root_list};
+use crate::distress::{self, Distress};
 use crate::inbox::Inbox;
 use crate::keys::{Keys, add_keys, damaged, decoded};
 use crate::publisher::Recipients;
@@ -45,6 +46,8 @@ struct Shared {
     taken: Arc<Notify>,
     /// How to connect from now on, for the connection task to take.
     certificate: Certificate,
+    /// Where the connection task calls when the broker refuses this device.
+    distress: Distress,
     /// How full the queue is, if there is one.
     #[cfg(feature = "queue")]
     gauge: Option<Arc<Gauge>>,
@@ -100,6 +103,7 @@ impl Client {
         let taken = Arc::new(Notify::new());
         let ended = Ended::default();
         let certificate = Certificate::default();
+        let distress = Distress::default();
         let online = watch::Sender::new(false);
         #[cfg(feature = "queue")]
         let seen = online.subscribe();
@@ -109,6 +113,7 @@ impl Client {
             ended.clone(),
             Arc::clone(&taken),
             Arc::clone(&certificate),
+            distress.clone(),
             online,
         )
         .await?;
@@ -130,6 +135,7 @@ impl Client {
             ended,
             taken,
             certificate,
+            distress,
             #[cfg(feature = "queue")]
             gauge,
             #[cfg(feature = "session")]
@@ -175,7 +181,6 @@ impl Client {
     }
 
     /// What this client acts under, as it changes.
-    #[cfg(feature = "gateway")]
     pub(crate) fn follow_credentials(&self) -> watch::Receiver<Arc<Credentials>> {
         self.0.credentials.subscribe()
     }
@@ -189,6 +194,11 @@ impl Client {
     /// Resolves with the epoch of a message that waits for this client's renewal.
     pub(crate) async fn epoch_ahead(&self) -> Epoch {
         self.0.ahead.wanted().await
+    }
+
+    /// What the connection task calls for, from now on.
+    pub(crate) fn distress_calls(&self) -> mpsc::Receiver<distress::Answer> {
+        self.0.distress.calls()
     }
 
     /// Goes on with another identity of this device: publishers, subscribers and the connection.
@@ -216,7 +226,10 @@ impl Client {
                 &"it is not what it was when this program connected",
             ));
         }
-        after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
+        // Where the root has taken something back, what was said of epochs before may have been a thief's word.
+        if root_list(&after.identity) == root_list(&before.identity) {
+            after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
+        }
         if after.has_other_certificate(&before) {
             *self.0.certificate.lock() = Some(Arc::clone(&after.identity));
             self.0.taken.notify_one();
@@ -404,7 +417,7 @@ impl Client {
             .await?;
         Ok(AuthorityStates::new(
             Listener::new(inbox),
-            self.identity().trust_anchor().clone(),
+            self.follow_credentials(),
             self.0.parameters.hash(),
         ))
     }

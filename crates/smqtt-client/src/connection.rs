@@ -5,6 +5,7 @@
 //! turn it handles everything that was read, sends everything that is to be sent, and writes the lot
 //! at once.
 
+mod coming_back;
 pub(crate) mod link;
 mod outgoing;
 pub(crate) mod stream;
@@ -22,6 +23,7 @@ use smqtt_proto::{InFlight, MqttString, PacketId, QoS, ReasonCode, Session, Topi
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::command::{Command, Ended};
+use crate::distress::Distress;
 use crate::inbox::{Inbound, Receipt};
 use crate::ledger::Outcome;
 use crate::{Backoff, Error, Loss, Options};
@@ -50,6 +52,10 @@ pub(crate) struct Connection {
     taken: Arc<Notify>,
     /// How to connect from now on, after this device was renewed.
     certificate: Certificate,
+    /// Whether no connection was made with it yet.
+    fresh_certificate: bool,
+    /// Whom to call when the broker refuses this device.
+    distress: Distress,
     /// Whether there is a link, for whoever keeps messages until there is.
     online: watch::Sender<bool>,
     /// Present but between connections.
@@ -94,6 +100,7 @@ impl Connection {
         ended: Ended,
         taken: Arc<Notify>,
         certificate: Certificate,
+        distress: Distress,
         online: watch::Sender<bool>,
     ) -> Result<Self, Error> {
         let dialler = dialler(&options)?;
@@ -114,6 +121,8 @@ impl Connection {
             ended,
             taken,
             certificate,
+            fresh_certificate: false,
+            distress,
             online,
             link: None,
             number: 0,
@@ -190,6 +199,7 @@ impl Connection {
                 .subscription_identifiers_available
                 .unwrap_or(true);
         self.number += 1;
+        self.fresh_certificate = false;
         if self.number == 1 {
             self.resumed = session_present;
         }
@@ -433,95 +443,6 @@ impl Connection {
             Ok(_) => Err(Loss::new("messages were not acknowledged in time")),
             Err(_) => Err(Loss::new("the broker did not take the DISCONNECT in time")),
         }
-    }
-
-    /// Connects with a new certificate from now on, if there is one; whether the link is to be made anew for it. Without a
-    /// session at the broker, messages would be lost in between, so that waits for the next time.
-    fn takes_new_certificate(&mut self) -> bool {
-        let Some(identity) = self.certificate.lock().take() else {
-            return false;
-        };
-        match crate::credentials::tls(&identity, &self.dialler.address) {
-            Ok(tls) => self.dialler.tls = tls,
-            Err(error) => {
-                tracing::warn!(%error, "the renewed certificate can not be used");
-                return false;
-            }
-        }
-        self.dialler.address.is_tls()
-            && self.dialler.mqtt.connect.version.is_v5()
-            && self.backoff.is_some()
-            && self.closing.is_none()
-    }
-
-    /// Leaves the broker and comes back to the session. What is in flight stays so. If that fails: why, and the session.
-    async fn replace_link(&mut self) -> Option<(Loss, Session)> {
-        let mut session = match self.link.take() {
-            Some(link) => link.leave().await,
-            None => Session::new(),
-        };
-        match self.dialler.dial(&mut session).await {
-            Ok(opened) => {
-                tracing::info!("connected with the new certificate");
-                self.begin(opened);
-                None
-            }
-            Err(error) if error.is_transient() => Some((Loss::new(error), session)),
-            Err(error) => Some((Loss::of(&error), session)),
-        }
-    }
-
-    /// What a link that is over leaves.
-    async fn last_words(&mut self) -> Session {
-        match self.link.take() {
-            Some(mut link) => {
-                link.say_last_words().await;
-                link.mqtt.take_session()
-            }
-            None => Session::new(),
-        }
-    }
-
-    /// Comes back, if that is wanted and possible. The error is why not.
-    async fn reconnect(&mut self, loss: Loss, mut session: Session) -> Result<(), Loss> {
-        let Some(backoff) = self.backoff else {
-            return Err(loss);
-        };
-        if loss.is_refusal() {
-            return Err(loss);
-        }
-        self.away = true;
-        self.online.send_replace(false);
-        self.subscriptions.tell(|| Inbound::Lost(loss.clone()));
-        let give_up = backoff.give_up.map(|limit| Instant::now() + limit);
-        for attempt in 0u32.. {
-            // The very first connection is made at once.
-            if self.number > 0 || attempt > 0 {
-                let wait = backoff.wait(attempt, &mut rand::rng());
-                tokio::time::sleep(wait).await;
-            }
-            let _ = self.takes_new_certificate();
-            // Nobody is left: what is in flight gets its time, not for ever.
-            self.subscriptions.sweep(&mut self.receipts);
-            if self.commands.is_closed() && self.subscriptions.is_empty() {
-                self.start_closing();
-            }
-            match self.dialler.dial(&mut session).await {
-                Ok(opened) => {
-                    self.begin(opened);
-                    return Ok(());
-                }
-                Err(error) if !error.is_transient() => return Err(Loss::of(&error)),
-                Err(error) => {
-                    tracing::debug!(%error, attempt, "no connection yet");
-                    let limits = [give_up, self.closing].into_iter().flatten();
-                    if limits.min().is_some_and(|at| Instant::now() >= at) {
-                        return Err(Loss::new(format_args!("{loss}, and then {error}")));
-                    }
-                }
-            }
-        }
-        Err(loss)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smqtt_abe::kp;
 use smqtt_format::Sealing;
-use smqtt_pki::{Identity, tls};
+use smqtt_pki::{CrlNumber, Identity, RevocationList, tls};
 use smqtt_policy::{Epoch, Schema};
 
 use crate::keys::{ATTRIBUTE_KEY, Keys, damaged, policy_parameters};
@@ -54,6 +54,11 @@ impl Credentials {
             sealing: newer(sealing, &self.sealing),
         }
     }
+}
+
+/// The number of the newest list of the root's that an identity knows.
+pub(crate) fn root_list(identity: &Identity) -> Option<&CrlNumber> {
+    identity.trust_anchor().list().map(RevocationList::number)
 }
 
 /// Of two plans the one that reaches further: epochs never go back.

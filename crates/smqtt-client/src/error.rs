@@ -265,6 +265,8 @@ impl Error {
 pub struct Loss {
     reason: std::sync::Arc<str>,
     kind: ErrorKind,
+    /// Another certificate of this device may be accepted.
+    of_certificate: bool,
 }
 
 impl Loss {
@@ -272,6 +274,7 @@ impl Loss {
         Self {
             reason: reason.to_string().into(),
             kind: ErrorKind::Lost,
+            of_certificate: false,
         }
     }
 
@@ -283,10 +286,19 @@ impl Loss {
         }
     }
 
+    /// The broker's operator ended the connection, maybe because of this device's certificate.
+    pub(crate) fn dismissed(reason: impl fmt::Display) -> Self {
+        Self {
+            of_certificate: true,
+            ..Self::refused(reason)
+        }
+    }
+
     /// This error ended the attempts to come back.
     pub(crate) fn of(error: &Error) -> Self {
         Self {
             kind: error.kind(),
+            of_certificate: matches!(error, Error::Refused { .. }),
             ..Self::new(error)
         }
     }
@@ -315,6 +327,11 @@ impl Loss {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether trying again with another certificate may be of use, where it is not as before.
+    pub(crate) fn is_of_certificate(&self) -> bool {
+        self.of_certificate
     }
 
     /// Whether trying again as before is pointless.

@@ -69,6 +69,7 @@ mod corpora;
 mod credentials;
 #[cfg(any(feature = "queue", feature = "session"))]
 mod disk;
+mod distress;
 mod enrol;
 mod error;
 mod event;

@@ -5,14 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use smqtt_format::AuthorityState;
-use smqtt_pki::{Identity, Validity};
+use smqtt_pki::{Identity, Revocations, Validity};
 use smqtt_policy::Epoch;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::connection::sleep_until;
-use crate::{AuthorityStates, Client, Error, Renewed, clock, renew};
+use crate::credentials::root_list;
+use crate::distress::{Answer, Help};
+use crate::{AuthorityStates, Client, Error, Renewed, authority_revocations, clock, renew};
 
 /// After how long a renewal that failed is tried again: doubled each time, up to the second.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
@@ -89,6 +91,9 @@ impl Client {
     /// and seal with the new identity from their next message on, subscribers open what waited for it, and the connection is
     /// made anew with the new certificate (MQTT 5; with 3.1.1, which keeps no session, the next time that it is made).
     ///
+    /// A broker that refuses this device is not the end where the root has taken back the issuer of its certificate: the authority
+    /// tells, and gives another one. What the root has taken back is believed no more, from the renewal on that tells of it.
+    ///
     /// The authority's state is followed through the broker, where that allows subscribing to
     /// [`STATE_TOPIC`](smqtt_format::STATE_TOPIC). One of these for a client: the connection lives as long.
     pub fn keep_renewed(&self, renewal: Renewal) -> Renewals {
@@ -99,6 +104,7 @@ impl Client {
             due: None,
             wait: FIRST_WAIT,
             seen: self.identity().renewed_at(),
+            calls: renewal.ask.then(|| self.distress_calls()),
             client: self.clone(),
             renewal,
             told,
@@ -124,6 +130,8 @@ struct Keeper {
     wait: Duration,
     /// When the identity in the directory was last renewed, as of the last look.
     seen: Option<SystemTime>,
+    /// The connection task calls when the broker refuses this device; not where somebody else renews.
+    calls: Option<mpsc::Receiver<Answer>>,
 }
 
 impl Keeper {
@@ -158,6 +166,10 @@ impl Keeper {
                     // One that waits for its turn has none any more.
                     self.due = Some(Instant::now());
                 }
+                call = called(&mut self.calls) => {
+                    // Who called may have gone.
+                    let _ = call.send(self.help().await);
+                }
                 () = sleep_until(Some(wake.into())) => {
                     if self.due.is_some_and(|due| due <= Instant::now()) {
                         self.attempt().await;
@@ -189,8 +201,13 @@ impl Keeper {
 
     /// Renews, or takes over what somebody else has renewed.
     async fn attempt(&mut self) {
+        let before = self.client.identity();
         let outcome = self.renewed().await;
         self.due = None;
+        if root_list(&before) != root_list(&self.client.identity()) {
+            // What was wanted before may be what a thief said. A renewal gives the newest there is.
+            self.wanted = self.client.epoch();
+        }
         let satisfied = self.client.epoch() >= self.wanted && !self.certificate_is_due();
         if satisfied {
             self.wait = FIRST_WAIT;
@@ -207,6 +224,46 @@ impl Keeper {
             // Whoever does not ask does not want to know.
             let _ = self.told.try_send(outcome);
         }
+    }
+
+    /// The broker refuses this device. Where the issuer of its certificate was taken back, it gets another one.
+    async fn help(&mut self) -> Help {
+        let refused = self.client.identity();
+        let outcome = self.replaced(&refused).await;
+        if root_list(&refused) != root_list(&self.client.identity()) {
+            self.wanted = self.client.epoch();
+        }
+        let help = match &outcome {
+            Err(error) if error.is_transient() => Help::Later,
+            // A service that is about to make way for another one.
+            Err(Error::AuthorityAnswer(_)) => Help::Later,
+            _ if self.client.identity().chain() != refused.chain() => Help::Renewed,
+            _ => Help::None,
+        };
+        match &outcome {
+            Ok(Some(renewed)) => {
+                tracing::info!(epoch = %renewed.epoch, "renewed, for another issuer")
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "no other certificate"),
+        }
+        if let Ok(Some(renewed)) = outcome {
+            let _ = self.told.try_send(Ok(renewed));
+        }
+        help
+    }
+
+    /// What somebody else has renewed, or this does, if the issuer of `refused` was taken back.
+    async fn replaced(&self, refused: &Identity) -> Result<Option<Renewed>, Error> {
+        let directory = refused.directory();
+        let found = Identity::load(directory)?;
+        if found.chain() == refused.chain() {
+            if !issuer_was_taken_back(&found, self.renewal.timeout).await? {
+                return Ok(None);
+            }
+            renew(directory, self.renewal.timeout).await?;
+        }
+        self.take_over(&Identity::load(directory)?)
     }
 
     /// Whether the directory has another identity than at the last look.
@@ -254,6 +311,7 @@ impl Keeper {
         let used = self.client.identity();
         let held = crate::attributes(identity)?;
         let same = used.chain() == identity.chain()
+            && root_list(&used) == root_list(identity)
             && used.attribute_key() == identity.attribute_key()
             && used.policy_key() == identity.policy_key();
         if same || held.epoch() < Some(before) {
@@ -281,6 +339,18 @@ impl Keeper {
     }
 }
 
+/// Whether the root has taken back what has issued this identity's certificate, by the lists that the authority gives out now.
+async fn issuer_was_taken_back(identity: &Identity, limit: Duration) -> Result<bool, Error> {
+    let text = authority_revocations(identity, limit).await?;
+    let text =
+        text.ok_or_else(|| Error::AuthorityAnswer("it has no revocation list now".to_owned()))?;
+    let anchor = identity.trust_anchor();
+    let lists = Revocations::read(&text, anchor)?;
+    let anchor = anchor.clone().with_list(lists.of_root().der().clone())?;
+    let own = anchor.verify_device(identity.chain(), clock::now());
+    Ok(matches!(own, Err(smqtt_pki::Error::Revoked)))
+}
+
 /// When a certificate is to be renewed: at two thirds of its life, or up to a twentieth of it later.
 fn due(validity: Validity, spread: f64) -> u64 {
     let end = validity.not_after().as_secs();
@@ -297,6 +367,16 @@ async fn next(states: &mut Option<AuthorityStates>) -> Option<AuthorityState> {
         Some(following) => following.next().await.ok(),
         None => std::future::pending().await,
     }
+}
+
+/// The next call; never if none is taken.
+async fn called(calls: &mut Option<mpsc::Receiver<Answer>>) -> Answer {
+    if let Some(calls) = calls
+        && let Some(call) = calls.recv().await
+    {
+        return call;
+    }
+    std::future::pending().await
 }
 
 #[cfg(test)]

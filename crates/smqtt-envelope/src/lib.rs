@@ -65,6 +65,7 @@ mod keyring;
 mod memory;
 mod opener;
 mod padding;
+mod periods;
 mod recipients;
 mod refusal;
 mod rejected;

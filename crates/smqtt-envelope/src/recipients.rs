@@ -44,14 +44,6 @@ impl Encapsulated {
 }
 
 impl Recipients {
-    /// Which key period a topic belongs to: tags say the topic, so that each has a frame of its own; policies do not.
-    pub(crate) fn period_of<'a>(&self, topic: &'a str) -> &'a str {
-        match self {
-            Self::Policy { .. } => "",
-            Self::Tags { .. } => topic,
-        }
-    }
-
     /// A fresh key for messages at `topic`.
     pub(crate) fn encapsulate<R: CryptoRng + ?Sized>(
         &self,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand::CryptoRng;
-use smqtt_abe::{SharedKey, cp, kp};
+use smqtt_abe::{cp, kp};
 use smqtt_format::{
     KeyFrame, KeyFrameContent, KeyId, MessageRules, Sequence, SignatureAlgorithm, UnsignedKeyFrame,
     announce, countersign_structure, frame_digest,
@@ -13,12 +13,9 @@ use smqtt_pki::{CertificateDer, Identity, IdentityKey, UnixTime};
 use smqtt_policy::{AttributeSet, Epoch, Policy};
 
 use crate::content_key::{ContentKey, Shape, confirmation};
+use crate::periods::{Period, Periods, TopicKey};
 use crate::recipients::Recipients;
 use crate::{Delivery, Error, SealerConfig, Signing};
-
-/// How many seconds the clock may go back within a key period before the period is ended: readers would take the frame
-/// for one from the future.
-const CLOCK_BACKSTEP: u64 = 60;
 
 /// Whoever signs key frames: a device, by its certificate and private key.
 pub trait Signer: Send + Sync {
@@ -91,31 +88,12 @@ pub struct Sealer {
     epoch: Epoch,
     config: SealerConfig,
     lifetime: u32,
-    /// One under a policy; with tags one for each topic, by its name.
-    periods: HashMap<Box<str>, Period>,
+    periods: Periods,
     /// Announcements of ended periods that the caller has not been told yet.
     clear: Vec<String>,
     frames: u64,
     /// Messages signed.
     signed: u64,
-}
-
-/// A key frame and what was sealed under it.
-struct Period {
-    kid: KeyId,
-    frame: Arc<[u8]>,
-    digest: [u8; 32],
-    key: SharedKey,
-    created: u64,
-    ends: u64,
-    topics: HashMap<Box<str>, TopicKey>,
-}
-
-struct TopicKey {
-    key: ContentKey,
-    /// The next message's number; `None` when they are used up.
-    next: Option<Sequence>,
-    announced: bool,
 }
 
 impl Sealer {
@@ -184,11 +162,14 @@ impl Sealer {
         }
         Ok(Self {
             signer,
-            recipients,
             epoch,
             config,
             lifetime,
-            periods: HashMap::new(),
+            periods: match &recipients {
+                Recipients::Policy { .. } => Periods::for_all_topics(),
+                Recipients::Tags { .. } => Periods::for_each_topic(),
+            },
+            recipients,
             clear: Vec::new(),
             frames: 0,
             signed: 0,
@@ -240,32 +221,37 @@ impl Sealer {
     ) -> Result<Sealed, Error> {
         check_topic(topic)?;
         let now = now.as_secs();
-        let place = self.recipients.period_of(topic);
-        if !self.serves(place, topic, now) {
-            self.end_period(place);
-            while self.periods.len() >= self.config.max_topics {
-                self.end_oldest();
-            }
-            let begun = self.begin_period(topic, now, rng)?;
-            self.periods.insert(place.into(), begun);
-            self.frames += 1;
+        // Almost always: nothing is looked up twice.
+        if let Some(sealed) = self.seal_now(delivery, topic, payload, now, false)? {
+            return Ok(sealed);
         }
-        let max = self.config.max_messages;
-        let period = self.periods.get_mut(place).expect("begun above");
-        if !period.topics.contains_key(topic) {
-            let key = ContentKey::derive(period.key.as_bytes(), &period.digest, topic);
-            period.topics.insert(
-                topic.into(),
-                TopicKey {
-                    key,
-                    next: Some(Sequence::FIRST),
-                    announced: false,
-                },
-            );
-        }
-        let state = period.topics.get_mut(topic).expect("inserted above");
-        let sequence = state.next.expect("checked in `serves`; a new topic has 1");
+        self.make_ready(topic, now, rng)?;
+        let sealed = self.seal_now(delivery, topic, payload, now, true)?;
+        Ok(sealed.expect("it was made ready"))
+    }
+
+    /// Seals under the key for `topic` that there is; `None` if there is none that can seal one more message, which there is
+    /// where it was `made_ready`.
+    fn seal_now(
+        &mut self,
+        delivery: Delivery,
+        topic: &str,
+        payload: &[u8],
+        now: u64,
+        made_ready: bool,
+    ) -> Result<Option<Sealed>, Error> {
+        let period = self.periods.get_mut(topic);
+        let Some(period) = period.filter(|p| made_ready || p.holds(now)) else {
+            return Ok(None);
+        };
+        let Some(state) = period.topics.get_mut(topic) else {
+            return Ok(None);
+        };
+        let Some(sequence) = state.next else {
+            return Ok(None);
+        };
         // Before anything can fail: a number is never used again.
+        let max = self.config.max_messages;
         state.next = sequence.next().filter(|next| *next <= max);
 
         let padding = &self.config.padding;
@@ -294,20 +280,55 @@ impl Sealer {
         let announce = delivery == Delivery::Announced && !state.announced;
         state.announced |= announce;
         let announce = announce.then(|| period.announcement(topic, now));
-        let kid = period.kid;
-        Ok(Sealed {
+        Ok(Some(Sealed {
             announce,
             message,
             clear: std::mem::take(&mut self.clear),
-            kid,
+            kid: period.kid,
             sequence,
-        })
+        }))
+    }
+
+    /// Makes a key for `topic`, which has none that can seal one more message: of the current period if that takes another topic,
+    /// else of a new one.
+    fn make_ready<R: CryptoRng + ?Sized>(
+        &mut self,
+        topic: &str,
+        now: u64,
+        rng: &mut R,
+    ) -> Result<(), Error> {
+        let max_topics = self.config.max_topics;
+        let goes_on = self.periods.get_mut(topic).is_some_and(|period| {
+            let has_room = period.topics.len() < max_topics;
+            // One whose numbers are used up is there.
+            period.holds(now) && has_room && !period.topics.contains_key(topic)
+        });
+        if !goes_on {
+            let ended = self.periods.remove(topic);
+            self.note_ended(ended);
+            while self.periods.len() >= max_topics {
+                let ended = self.periods.remove_oldest();
+                self.note_ended(ended);
+            }
+            let begun = self.begin_period(topic, now, rng)?;
+            self.periods.insert(topic, begun);
+            self.frames += 1;
+        }
+        let period = self.periods.get_mut(topic).expect("begun above");
+        let key = ContentKey::derive(period.key.as_bytes(), &period.digest, topic);
+        let state = TopicKey {
+            key,
+            next: Some(Sequence::FIRST),
+            announced: false,
+        };
+        period.topics.insert(topic.into(), state);
+        Ok(())
     }
 
     /// The announcements of the current periods, to be repeated where the broker may have lost them.
     pub fn announcements(&self, now: UnixTime) -> Vec<Announcement> {
         self.periods
-            .values()
+            .iter()
             .flat_map(|period| {
                 period
                     .announced()
@@ -346,8 +367,8 @@ impl Sealer {
     /// Ends the period; the next message begins another. Returns the topics of announcements to be cleared, which makes messages
     /// under them unreadable to whoever has not seen the frame by then.
     pub fn end(&mut self) -> Vec<String> {
-        for (_, period) in self.periods.drain() {
-            self.clear.extend(period.cleared());
+        for period in self.periods.take() {
+            self.note_ended(Some(period));
         }
         std::mem::take(&mut self.clear)
     }
@@ -388,30 +409,9 @@ impl Sealer {
         self.signed
     }
 
-    /// Whether the current period of that place can seal one more message for `topic`.
-    fn serves(&self, place: &str, topic: &str, now: u64) -> bool {
-        self.periods.get(place).is_some_and(|period| {
-            now < period.ends
-                && now.saturating_add(CLOCK_BACKSTEP) >= period.created
-                && match period.topics.get(topic) {
-                    Some(state) => state.next.is_some(),
-                    None => period.topics.len() < self.config.max_topics,
-                }
-        })
-    }
-
-    fn end_period(&mut self, place: &str) {
-        if let Some(period) = self.periods.remove(place) {
-            self.clear.extend(period.cleared());
-        }
-    }
-
-    /// Ends the period that has begun first.
-    fn end_oldest(&mut self) {
-        let oldest = self.periods.iter().min_by_key(|(_, p)| p.created);
-        if let Some(place) = oldest.map(|(place, _)| place.clone()) {
-            self.end_period(&place);
-        }
+    /// Notes that the announcements of a period are over.
+    fn note_ended(&mut self, ended: Option<Period>) {
+        self.clear.extend(ended.iter().flat_map(Period::cleared));
     }
 
     fn begin_period<R: CryptoRng + ?Sized>(
@@ -454,31 +454,6 @@ impl Sealer {
             ends,
             topics: HashMap::new(),
         })
-    }
-}
-
-impl Period {
-    /// The topics of its announcements.
-    fn cleared(&self) -> impl Iterator<Item = String> {
-        self.announced()
-            .map(|topic| announce::topic(topic, &self.kid))
-    }
-
-    fn announced(&self) -> impl Iterator<Item = &str> {
-        self.topics
-            .iter()
-            .filter(|(_, state)| state.announced)
-            .map(|(topic, _)| &**topic)
-    }
-
-    fn announcement(&self, topic: &str, now: u64) -> Announcement {
-        let left = self.ends.saturating_sub(now);
-        Announcement {
-            topic: announce::topic(topic, &self.kid),
-            kid: self.kid,
-            frame: Arc::clone(&self.frame),
-            expires_in: u32::try_from(left).unwrap_or(u32::MAX),
-        }
     }
 }
 
@@ -534,7 +509,7 @@ mod tests {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_790_000_000));
         let mut seal = |sealer: &mut Sealer| sealer.seal("t", b"x", now, &mut rng).expect("sealed");
         let first = seal(&mut sealer);
-        let period = sealer.periods.get_mut("").expect("begun");
+        let period = sealer.periods.get_mut("t").expect("begun");
         period.topics.get_mut("t").expect("used").next = Some(Sequence::MAX);
         let last = seal(&mut sealer);
         assert_eq!((last.kid, last.sequence), (first.kid, Sequence::MAX));

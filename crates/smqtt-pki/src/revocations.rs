@@ -145,6 +145,18 @@ impl Revocations {
         &self.lists.first().expect("verified to be there").list
     }
 
+    /// The newest list that names devices: an intermediate's, or the root's where that issues itself.
+    ///
+    /// Its number is the one that the authority's [state](crate::verify_state) tells. (The root's own list beside an
+    /// intermediate's counts by itself.)
+    #[must_use]
+    pub fn of_devices(&self) -> &RevocationList {
+        let intermediates = self.lists().skip(1);
+        intermediates
+            .max_by(|a, b| a.number().cmp(b.number()))
+            .unwrap_or(self.of_root())
+    }
+
     /// The intermediates whose certificates are with the lists.
     #[must_use]
     pub fn intermediates(&self) -> &[Intermediate] {

@@ -240,10 +240,10 @@ pub(crate) fn loss(closed: &Closed) -> Loss {
             let text = disconnect.properties.reason_string.as_ref();
             let text = text.map_or_else(String::new, |text| format!(": {}", text.as_str()));
             let reason = format!("the broker ended it: {}{text}", disconnect.reason);
-            if is_passing(disconnect.reason) {
-                Loss::new(reason)
-            } else {
-                Loss::refused(reason)
+            match disconnect.reason {
+                passing if is_passing(passing) => Loss::new(reason),
+                ReasonCode::AdministrativeAction => Loss::dismissed(reason),
+                _ => Loss::refused(reason),
             }
         }
         Closed::EndOfStream => Loss::new("the broker closed it"),

@@ -139,10 +139,13 @@ impl Session {
             return;
         }
         let before = std::mem::replace(&mut self.identity, identity);
-        // One that is made later has all keys from the start.
+        // One that is made later has all keys from the start, and knows what the root has taken back.
         let Some(opener) = &mut self.opener else {
             return;
         };
+        if let Some(list) = self.identity.trust_anchor().list() {
+            opener.revoke(list.serials());
+        }
         let taken = Keys::of(&self.identity)
             .and_then(|keys| add_keys(opener, &self.identity, &keys.parameters, clock::now()));
         if let Err(error) = taken {
