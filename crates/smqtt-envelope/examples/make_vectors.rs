@@ -198,6 +198,38 @@ fn relabelled(message: &[u8], kid: KeyId) -> Vec<u8> {
     out
 }
 
+/// What a reader with these attributes holds.
+fn reader(world: &mut World, attributes: &str, epoch: u64) -> ReaderKeys {
+    let key = world.attribute_key(attributes, Epoch::new(epoch));
+    ReaderKeys {
+        attributes: attributes.into(),
+        epoch,
+        attribute_key: Hex(key.to_bytes().to_vec()),
+        key_policy: None,
+        policy_key: None,
+    }
+}
+
+/// A case, without what is expected: an hour after the last publish waiting ends.
+fn case(name: &str, reader: &str, proves: &str, publishes: Vec<Publish>) -> Case {
+    Case {
+        until: publishes.iter().map(|p| p.at).max().unwrap_or(NOW) + 3600,
+        name: name.into(),
+        proves: proves.into(),
+        reader: reader.into(),
+        publishes,
+        expected: Vec::new(),
+    }
+}
+
+/// Adds cases, with what this reader makes of them.
+fn add(reading: &mut Reading, cases: Vec<Case>) {
+    for case in cases {
+        let expected = reading.run(&case);
+        reading.cases.push(Case { expected, ..case });
+    }
+}
+
 fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
     let mut readers = BTreeMap::new();
     for (name, attributes, epoch) in [
@@ -206,15 +238,7 @@ fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
         ("renewed technician", TECHNICIAN, 8),
         ("technician behind", TECHNICIAN, 6),
     ] {
-        let key = world.attribute_key(attributes, Epoch::new(epoch));
-        let keys = ReaderKeys {
-            attributes: attributes.into(),
-            epoch,
-            attribute_key: Hex(key.to_bytes().to_vec()),
-            key_policy: None,
-            policy_key: None,
-        };
-        readers.insert(name.to_owned(), keys);
+        readers.insert(name.to_owned(), reader(world, attributes, epoch));
     }
     let mut reading = Reading {
         about: "What readers make of what arrives, in order (docs/envelope.md, sections Reading and Refusals). Each case \
@@ -226,14 +250,10 @@ fn reading(world: &mut World, cases: fn(&mut World) -> Vec<Case>) -> Reading {
         readers,
         cases: Vec::new(),
     };
-    for case in cases(world) {
-        let expected = reading.run(&case);
-        reading.cases.push(Case { expected, ..case });
-    }
+    add(&mut reading, cases(world));
     reading
 }
 
-/// The cases, without what is expected.
 fn cases(world: &mut World) -> Vec<Case> {
     const A: &str = "plant/7/temperature";
     const B: &str = "plant/8/temperature";
@@ -266,286 +286,275 @@ fn cases(world: &mut World) -> Vec<Case> {
     });
     let forged = flipped(frame, 1);
 
-    let mut cases = Vec::new();
-    let mut case = |name: &str, reader: &str, proves: &str, publishes: Vec<Publish>| {
-        let until = publishes.iter().map(|p| p.at).max().unwrap_or(NOW) + 3600;
-        cases.push(Case {
-            name: name.into(),
-            proves: proves.into(),
-            reader: reader.into(),
-            publishes,
-            until,
-            expected: Vec::new(),
-        });
-    };
-    let technician = "technician";
-    case(
-        "announced",
-        technician,
-        "an announced key opens its message",
-        vec![announced(&announcement), publish(A, message)],
-    );
-    case(
-        "message first",
-        technician,
-        "a message waits for its key",
-        vec![publish(A, message), announced(&announcement)],
-    );
-    case(
-        "inline",
-        technician,
-        "a message that carries its key opens by itself",
-        vec![publish(A, &inline)],
-    );
-    case(
-        "two topics",
-        technician,
-        "one key serves two topics, with keys and numbers of their own",
-        vec![
-            announced(&announcement),
-            publish(A, message),
-            publish(B, &on_b.message),
-        ],
-    );
-    case(
-        "gap",
-        technician,
-        "a gap is reported, a late message opened and marked",
-        vec![
-            announced(&announcement),
-            publish(A, message),
-            publish(A, &messages[4].message),
-            publish(A, &messages[2].message),
-        ],
-    );
-    case(
-        "first ones missing",
-        technician,
-        "who saw the key announced notices that the first messages are missing",
-        vec![announced(&announcement), publish(A, &messages[3].message)],
-    );
-    case(
-        "joined late",
-        technician,
-        "who got the key from the broker's store misses nothing",
-        vec![
-            retained(announced(&announcement)),
-            publish(A, &messages[3].message),
-        ],
-    );
-    case(
-        "retained repeats",
-        technician,
-        "a retained message may repeat, and is marked",
-        vec![retained(publish(A, &inline)), retained(publish(A, &inline))],
-    );
-    case(
-        "replay",
-        technician,
-        "a message that is not retained opens once",
-        vec![
-            announced(&announcement),
-            publish(A, message),
-            publish(A, message),
-            publish(A, &inline),
-        ],
-    );
-    case(
-        "moved",
-        technician,
-        "a moved message is named, with the topic that it was sealed for",
-        vec![announced_as(B, frame), publish(B, message)],
-    );
-    case(
-        "moved inline",
-        technician,
-        "so is one that brings its key along",
-        vec![publish(B, &inline)],
-    );
-    case(
-        "moved from a topic never seen",
-        technician,
-        "a move from a topic that the reader knows nothing of shows as altered",
-        vec![announced(&announcement), publish(A, &on_b.message)],
-    );
-    case(
-        "moved from a topic announced",
-        technician,
-        "every topic at which the key was announced is tried",
-        vec![
-            announced(&announcement),
-            announced_as(B, frame),
-            publish(A, &on_b.message),
-        ],
-    );
-    case(
-        "altered ciphertext",
-        technician,
-        "a bit of the ciphertext",
-        vec![announced(&announcement), publish(A, &flipped(message, 17))],
-    );
-    case(
-        "altered tag",
-        technician,
-        "a bit of the tag",
-        vec![announced(&announcement), publish(A, &flipped(message, 1))],
-    );
     let mut renumbered = message.to_vec();
     renumbered[19] = 9;
-    case(
-        "altered number",
-        technician,
-        "another sequence number",
-        vec![announced(&announcement), publish(A, &renumbered)],
-    );
-    case(
-        "exchanged announcement",
-        technician,
-        "a frame under another frame's name",
-        vec![publish(&announcement.topic, &other.frame)],
-    );
-    case(
-        "exchanged inline frame",
-        technician,
-        "a message behind another frame",
-        vec![
-            publish(A, &[&other.frame[..], message].concat()),
-            publish(B, &inline_b),
-        ],
-    );
-    case(
-        "signed anew under the old name",
-        technician,
-        "another device's signature makes another frame",
-        vec![publish(&announcement.topic, &stolen)],
-    );
-    case(
-        "signed anew under its own name",
-        technician,
-        "a device can not pass another's key as its own",
-        vec![
-            announced_as(A, &stolen),
-            publish(A, &relabelled(message, KeyId::of(&stolen))),
-        ],
-    );
-    case(
-        "another authority",
-        technician,
-        "a device of the same name, of an authority that is not trusted",
-        vec![announced(&foreign), publish(A, &foreign_message)],
-    );
-    case(
-        "forged signature",
-        technician,
-        "a bit of the signature",
-        vec![
-            announced_as(A, &forged),
-            publish(A, &relabelled(message, KeyId::of(&forged))),
-        ],
-    );
-    case(
-        "not authorised",
-        "visitor",
-        "attributes that do not satisfy the policy open nothing",
-        vec![
-            announced(&announcement),
-            publish(A, message),
-            publish(A, &inline),
-        ],
-    );
-    case(
-        "an epoch too late",
-        "renewed technician",
-        "a key of a later epoch does not open an earlier one's",
-        vec![announced(&announcement), publish(A, message)],
-    );
-    case(
-        "an epoch too early",
-        "technician behind",
-        "a key of an earlier epoch does not open a later one's; messages wait for the renewal",
-        vec![announced(&announcement), publish(A, message)],
-    );
-    case(
-        "clock behind by 300 s",
-        technician,
-        "within the skew",
-        vec![at(NOW - 300, publish(A, &inline))],
-    );
-    case(
-        "clock behind by 301 s",
-        technician,
-        "beyond the skew",
-        vec![at(NOW - 301, publish(A, &inline))],
-    );
     let last = NOW + DAY + 7 * DAY + 300;
-    case(
-        "the last second",
-        technician,
-        "lifetime, delay and skew",
-        vec![at(last, publish(A, &inline))],
-    );
-    case(
-        "a second later",
-        technician,
-        "beyond them",
-        vec![at(last + 1, publish(A, &inline))],
-    );
-    case(
-        "no key",
-        technician,
-        "a key that never comes",
-        vec![publish(A, message)],
-    );
-    case(
-        "plaintext",
-        technician,
-        "no envelope",
-        vec![publish(A, b"21.5"), publish(&announcement.topic, b"text")],
-    );
-    case(
-        "cut",
-        technician,
-        "an envelope that was cut off",
-        vec![
-            publish(A, &message[..message.len() - 1]),
-            publish(&announcement.topic, &frame[..frame.len() - 1]),
-        ],
-    );
-    case(
-        "misplaced",
-        technician,
-        "a frame as a message, a message as a frame",
-        vec![publish(A, frame), publish(&announcement.topic, message)],
-    );
-    case(
-        "suite 9",
-        technician,
-        "a suite that does not exist",
-        vec![announced_as(A, &suite_9)],
-    );
-    case(
-        "policy not canonical",
-        technician,
-        "one spelling of a policy only",
-        vec![announced_as(A, &spelled)],
-    );
-    case(
-        "encapsulation cut",
-        technician,
-        "an encapsulation that is none",
-        vec![announced_as(A, &cut)],
-    );
-    case(
-        "cleared",
-        technician,
-        "clearing an announcement takes no key away",
-        vec![
-            announced(&announcement),
-            publish(&announcement.topic, b""),
-            publish(A, message),
-        ],
-    );
-    cases
+    let technician = "technician";
+    vec![
+        case(
+            "announced",
+            technician,
+            "an announced key opens its message",
+            vec![announced(&announcement), publish(A, message)],
+        ),
+        case(
+            "message first",
+            technician,
+            "a message waits for its key",
+            vec![publish(A, message), announced(&announcement)],
+        ),
+        case(
+            "inline",
+            technician,
+            "a message that carries its key opens by itself",
+            vec![publish(A, &inline)],
+        ),
+        case(
+            "two topics",
+            technician,
+            "one key serves two topics, with keys and numbers of their own",
+            vec![
+                announced(&announcement),
+                publish(A, message),
+                publish(B, &on_b.message),
+            ],
+        ),
+        case(
+            "gap",
+            technician,
+            "a gap is reported, a late message opened and marked",
+            vec![
+                announced(&announcement),
+                publish(A, message),
+                publish(A, &messages[4].message),
+                publish(A, &messages[2].message),
+            ],
+        ),
+        case(
+            "first ones missing",
+            technician,
+            "who saw the key announced notices that the first messages are missing",
+            vec![announced(&announcement), publish(A, &messages[3].message)],
+        ),
+        case(
+            "joined late",
+            technician,
+            "who got the key from the broker's store misses nothing",
+            vec![
+                retained(announced(&announcement)),
+                publish(A, &messages[3].message),
+            ],
+        ),
+        case(
+            "retained repeats",
+            technician,
+            "a retained message may repeat, and is marked",
+            vec![retained(publish(A, &inline)), retained(publish(A, &inline))],
+        ),
+        case(
+            "replay",
+            technician,
+            "a message that is not retained opens once",
+            vec![
+                announced(&announcement),
+                publish(A, message),
+                publish(A, message),
+                publish(A, &inline),
+            ],
+        ),
+        case(
+            "moved",
+            technician,
+            "a moved message is named, with the topic that it was sealed for",
+            vec![announced_as(B, frame), publish(B, message)],
+        ),
+        case(
+            "moved inline",
+            technician,
+            "so is one that brings its key along",
+            vec![publish(B, &inline)],
+        ),
+        case(
+            "moved from a topic never seen",
+            technician,
+            "a move from a topic that the reader knows nothing of shows as altered",
+            vec![announced(&announcement), publish(A, &on_b.message)],
+        ),
+        case(
+            "moved from a topic announced",
+            technician,
+            "every topic at which the key was announced is tried",
+            vec![
+                announced(&announcement),
+                announced_as(B, frame),
+                publish(A, &on_b.message),
+            ],
+        ),
+        case(
+            "altered ciphertext",
+            technician,
+            "a bit of the ciphertext",
+            vec![announced(&announcement), publish(A, &flipped(message, 17))],
+        ),
+        case(
+            "altered tag",
+            technician,
+            "a bit of the tag",
+            vec![announced(&announcement), publish(A, &flipped(message, 1))],
+        ),
+        case(
+            "altered number",
+            technician,
+            "another sequence number",
+            vec![announced(&announcement), publish(A, &renumbered)],
+        ),
+        case(
+            "exchanged announcement",
+            technician,
+            "a frame under another frame's name",
+            vec![publish(&announcement.topic, &other.frame)],
+        ),
+        case(
+            "exchanged inline frame",
+            technician,
+            "a message behind another frame",
+            vec![
+                publish(A, &[&other.frame[..], message].concat()),
+                publish(B, &inline_b),
+            ],
+        ),
+        case(
+            "signed anew under the old name",
+            technician,
+            "another device's signature makes another frame",
+            vec![publish(&announcement.topic, &stolen)],
+        ),
+        case(
+            "signed anew under its own name",
+            technician,
+            "a device can not pass another's key as its own",
+            vec![
+                announced_as(A, &stolen),
+                publish(A, &relabelled(message, KeyId::of(&stolen))),
+            ],
+        ),
+        case(
+            "another authority",
+            technician,
+            "a device of the same name, of an authority that is not trusted",
+            vec![announced(&foreign), publish(A, &foreign_message)],
+        ),
+        case(
+            "forged signature",
+            technician,
+            "a bit of the signature",
+            vec![
+                announced_as(A, &forged),
+                publish(A, &relabelled(message, KeyId::of(&forged))),
+            ],
+        ),
+        case(
+            "not authorised",
+            "visitor",
+            "attributes that do not satisfy the policy open nothing",
+            vec![
+                announced(&announcement),
+                publish(A, message),
+                publish(A, &inline),
+            ],
+        ),
+        case(
+            "an epoch too late",
+            "renewed technician",
+            "a key of a later epoch does not open an earlier one's",
+            vec![announced(&announcement), publish(A, message)],
+        ),
+        case(
+            "an epoch too early",
+            "technician behind",
+            "a key of an earlier epoch does not open a later one's; messages wait for the renewal",
+            vec![announced(&announcement), publish(A, message)],
+        ),
+        case(
+            "clock behind by 300 s",
+            technician,
+            "within the skew",
+            vec![at(NOW - 300, publish(A, &inline))],
+        ),
+        case(
+            "clock behind by 301 s",
+            technician,
+            "beyond the skew",
+            vec![at(NOW - 301, publish(A, &inline))],
+        ),
+        case(
+            "the last second",
+            technician,
+            "lifetime, delay and skew",
+            vec![at(last, publish(A, &inline))],
+        ),
+        case(
+            "a second later",
+            technician,
+            "beyond them",
+            vec![at(last + 1, publish(A, &inline))],
+        ),
+        case(
+            "no key",
+            technician,
+            "a key that never comes",
+            vec![publish(A, message)],
+        ),
+        case(
+            "plaintext",
+            technician,
+            "no envelope",
+            vec![publish(A, b"21.5"), publish(&announcement.topic, b"text")],
+        ),
+        case(
+            "cut",
+            technician,
+            "an envelope that was cut off",
+            vec![
+                publish(A, &message[..message.len() - 1]),
+                publish(&announcement.topic, &frame[..frame.len() - 1]),
+            ],
+        ),
+        case(
+            "misplaced",
+            technician,
+            "a frame as a message, a message as a frame",
+            vec![publish(A, frame), publish(&announcement.topic, message)],
+        ),
+        case(
+            "suite 9",
+            technician,
+            "a suite that does not exist",
+            vec![announced_as(A, &suite_9)],
+        ),
+        case(
+            "policy not canonical",
+            technician,
+            "one spelling of a policy only",
+            vec![announced_as(A, &spelled)],
+        ),
+        case(
+            "encapsulation cut",
+            technician,
+            "an encapsulation that is none",
+            vec![announced_as(A, &cut)],
+        ),
+        case(
+            "cleared",
+            technician,
+            "clearing an announcement takes no key away",
+            vec![
+                announced(&announcement),
+                publish(&announcement.topic, b""),
+                publish(A, message),
+            ],
+        ),
+    ]
 }
 
 /// Messages under frames that say what holds for each of them.
@@ -574,14 +583,7 @@ fn signed_and_padded(world: &mut World) -> Vec<Case> {
     let case = |name: &str, proves: &str, frame: &Announcement, messages: &[&[u8]]| {
         let mut publishes = vec![announced(frame)];
         publishes.extend(messages.iter().map(|message| publish(TOPIC, message)));
-        Case {
-            name: name.into(),
-            proves: proves.into(),
-            reader: "technician".into(),
-            publishes,
-            until: NOW + 3600,
-            expected: Vec::new(),
-        }
+        case(name, "technician", proves, publishes)
     };
     vec![
         case(
@@ -651,13 +653,10 @@ fn tagged(world: &mut World) -> Reading {
         let key = master
             .issue(&parameters, &formula, &mut world.rng)
             .expect("issued");
-        let attribute_key = world.attribute_key("role = screen", Epoch::new(epoch));
         let keys = ReaderKeys {
-            attributes: "role = screen".into(),
-            epoch,
-            attribute_key: Hex(attribute_key.to_bytes().to_vec()),
             key_policy: Some(key_policy.into()),
             policy_key: Some(Hex(key.to_bytes().to_vec())),
+            ..reader(world, "role = screen", epoch)
         };
         reading.readers.insert(name.into(), keys);
     }
@@ -685,92 +684,80 @@ fn tagged(world: &mut World) -> Reading {
     let suite_1 = world.signed_anew(frame, &device, |c| c.suite = 1);
     let stolen = world.signed_anew(frame, &attacker, |_| {});
 
-    let both = |frame: Publish, message: Publish| vec![frame, message];
-    let both_of = |publish: Publish| vec![publish];
-    for (name, reader, proves, publishes) in [
-        (
+    let cases = vec![
+        case(
             "announced",
             "of the site",
             "a key policy that the tags satisfy opens",
-            both(announced(&announcement), publish(TOPIC, &first.message)),
+            vec![announced(&announcement), publish(TOPIC, &first.message)],
         ),
-        (
+        case(
             "inline",
             "of the topic",
             "the topic is among what a key policy can ask for",
-            both_of(publish(TOPIC, &inline)),
+            vec![publish(TOPIC, &inline)],
         ),
-        (
+        case(
             "outside, by a tag",
             "of another site",
             "tags that do not satisfy the key policy are told of",
-            both(announced(&announcement), publish(TOPIC, &first.message)),
+            vec![announced(&announcement), publish(TOPIC, &first.message)],
         ),
-        (
+        case(
             "outside, by the topic",
             "of another topic",
             "as is the topic",
-            both_of(publish(TOPIC, &inline)),
+            vec![publish(TOPIC, &inline)],
         ),
-        (
+        case(
             "without a key policy",
             "technician",
             "attributes open nothing that is tagged",
-            both_of(publish(TOPIC, &inline)),
+            vec![publish(TOPIC, &inline)],
         ),
-        (
+        case(
             "each topic its frame",
             "of the topic",
             "the frame of another topic is another one",
-            both(
+            vec![
                 announced(&of_elsewhere),
                 publish("plant/7/pressure", &elsewhere.message),
-            ),
+            ],
         ),
-        (
+        case(
             "moved",
             "of the site",
             "a frame opens messages at its own topic only",
-            both(
+            vec![
                 announced(&announcement),
                 publish("plant/7/pressure", &first.message),
-            ),
+            ],
         ),
-        (
+        case(
             "tags of another epoch",
             "of the site",
             "a set that states another epoch than the frame is refused",
-            both_of(announced_as(TOPIC, &other_epoch)),
+            vec![announced_as(TOPIC, &other_epoch)],
         ),
-        (
+        case(
             "a set under the suite of policies",
             "of the site",
             "suite and kind of access belong together",
-            both_of(announced_as(TOPIC, &suite_1)),
+            vec![announced_as(TOPIC, &suite_1)],
         ),
-        (
+        case(
             "signed anew",
             "of the site",
             "whose frame it is, the confirmation says here, too",
-            both_of(announced_as(TOPIC, &stolen)),
+            vec![announced_as(TOPIC, &stolen)],
         ),
-        (
+        case(
             "of an epoch before",
             "of the site, renewed",
             "a policy key is of one epoch",
-            both_of(publish(TOPIC, &inline)),
+            vec![publish(TOPIC, &inline)],
         ),
-    ] {
-        let case = Case {
-            name: name.into(),
-            proves: proves.into(),
-            reader: reader.into(),
-            publishes,
-            until: NOW + 3600,
-            expected: Vec::new(),
-        };
-        let expected = reading.run(&case);
-        reading.cases.push(Case { expected, ..case });
-    }
+    ];
+    add(&mut reading, cases);
     reading
 }
