@@ -8,6 +8,7 @@
 //! - [`mosquitto`]: the stock broker and its clients;
 //! - [`gate`]: a way to a broker that can be shut;
 //! - [`relay`]: a hostile broker operator between a broker and its clients;
+//! - [`trace`]: the system calls of a program;
 //! - [`walk`]: pages whose commands are run as they stand.
 //!
 //! Every service listens on a port of 127.0.0.1 that the system chose, and is stopped when its handle is dropped.
@@ -21,4 +22,5 @@ mod listening;
 pub mod mosquitto;
 pub mod programs;
 pub mod relay;
+pub mod trace;
 pub mod walk;

@@ -304,9 +304,7 @@ impl Run<'_> {
             // What nobody has read is not acknowledged.
             return Ok(End::Asked);
         }
-        if !self.flush()? {
-            subscriber.settle()?;
-        }
+        let _ = self.settle(&mut subscriber)?;
         Ok(end)
     }
 
@@ -318,10 +316,9 @@ impl Run<'_> {
             let event = match subscriber.try_next() {
                 Some(event) => event,
                 None => {
-                    if self.flush()? {
+                    if !self.settle(subscriber)? {
                         return Ok(End::Gone);
                     }
-                    subscriber.settle()?;
                     unsettled = 0;
                     tokio::select! {
                         event = subscriber.next() => event,
@@ -353,12 +350,7 @@ impl Run<'_> {
                     return Ok(End::Gone);
                 }
                 Err(Broken::Output(error)) => return Err(cannot_write(&error)),
-                Err(Broken::File(error)) => {
-                    return Err(Failure::unexpected(format!(
-                        "cannot write a message into the directory of --out-dir: {}",
-                        crate::failure::without_number(&error)
-                    )));
-                }
+                Err(Broken::File(error)) => return Err(cannot_write_file(&error)),
             }
             if self.options.count == Some(self.account.read()) {
                 return Ok(End::Enough);
@@ -368,10 +360,9 @@ impl Run<'_> {
             }
             unsettled += 1;
             if unsettled == SETTLE && self.options.session.is_some() {
-                if self.flush()? {
+                if !self.settle(subscriber)? {
                     return Ok(End::Gone);
                 }
-                subscriber.settle()?;
                 unsettled = 0;
             }
         }
@@ -411,6 +402,19 @@ impl Run<'_> {
         }
     }
 
+    /// Everything so far has gone to where it belongs, and is acknowledged. False if nobody reads the output any more: what
+    /// nobody has read is not acknowledged.
+    fn settle(&mut self, subscriber: &mut Subscriber) -> Result<bool, Failure> {
+        if self.flush()? {
+            return Ok(false);
+        }
+        self.output
+            .sync_files()
+            .map_err(|error| cannot_write_file(&error))?;
+        subscriber.settle()?;
+        Ok(true)
+    }
+
     /// Writes out what is buffered. True if nobody reads it any more.
     fn flush(&mut self) -> Result<bool, Failure> {
         match self.output.flush() {
@@ -440,6 +444,13 @@ impl Run<'_> {
 
 fn cannot_write(error: &io::Error) -> Failure {
     Failure::unexpected(format!("cannot write to standard output: {error}"))
+}
+
+fn cannot_write_file(error: &io::Error) -> Failure {
+    Failure::unexpected(format!(
+        "cannot write a message into the directory of --out-dir: {}",
+        crate::failure::without_number(error)
+    ))
 }
 
 fn ended(loss: &Loss) -> Failure {

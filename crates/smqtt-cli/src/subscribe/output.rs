@@ -98,7 +98,7 @@ impl Output {
     /// Why the directory for files cannot be made.
     pub(super) fn new(options: &Options) -> Result<Self, Failure> {
         let files = options.out_dir.as_ref().map(|directory| {
-            Files::new(directory).map_err(|error| {
+            Files::new(directory, options.session.is_some()).map_err(|error| {
                 Failure::input(format!(
                     "cannot make the directory {}: {}",
                     directory.display(),
@@ -122,7 +122,7 @@ impl Output {
     pub(super) fn event(&mut self, event: &Event) -> Result<(), Broken> {
         match event {
             Event::Message(message) => {
-                let file = match &self.files {
+                let file = match &mut self.files {
                     Some(files) => Some(files.write(message).map_err(Broken::File)?),
                     None => None,
                 };
@@ -262,5 +262,10 @@ impl Output {
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+
+    /// The files of a kept session are on the disk: their messages may be acknowledged.
+    pub(super) fn sync_files(&mut self) -> io::Result<()> {
+        self.files.as_mut().map_or(Ok(()), Files::sync)
     }
 }
