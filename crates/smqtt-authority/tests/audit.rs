@@ -206,7 +206,7 @@ fn the_service_signs_the_log_at_its_start() {
     loop {
         let output = site.run(&["audit", "verify"]);
         assert!(output.status.success());
-        if String::from_utf8_lossy(&output.stderr).contains("1 signed checkpoints agree") {
+        if String::from_utf8_lossy(&output.stderr).contains("1 signed checkpoint agrees") {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{}", service.log());

@@ -75,7 +75,11 @@ fn say_coverage(verified: &Verified) {
             "no checkpoint covers it: entries cut off at the end would not be seen; make one with `smqtt-authority audit checkpoint`"
         );
     } else {
-        eprintln!("{agreed} signed checkpoints agree, the last covers entry {covered}");
+        let agree = match agreed {
+            1 => "checkpoint agrees",
+            _ => "checkpoints agree",
+        };
+        eprintln!("{agreed} signed {agree}, the last covers entry {covered}");
     }
 }
 
