@@ -36,11 +36,20 @@ type Shares = Arc<Mutex<HashMap<IpAddr, usize>>>;
 pub(crate) trait Origin {
     /// Its address; `None` for one of this machine's own.
     fn origin(&self) -> Option<IpAddr>;
+
+    /// Has it send at once what is written. A peer may wait 40 ms with its acknowledgement, and until then the rest of an answer
+    /// that takes two segments would wait, too.
+    fn send_at_once(&self) {}
 }
 
 impl Origin for TcpStream {
     fn origin(&self) -> Option<IpAddr> {
         self.peer_addr().ok().map(|address| network(address.ip()))
+    }
+
+    fn send_at_once(&self) {
+        // Refused, it costs time and nothing else.
+        let _ = self.set_nodelay(true);
     }
 }
 
@@ -89,6 +98,7 @@ impl<I: Origin, S> Accept<I, S> for Bounds {
     type Future = Ready<io::Result<(Bounded<I>, S)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
+        stream.send_at_once();
         ready(match self.place(stream.origin()) {
             Some(place) => {
                 let deadline = Box::pin(sleep(self.lifetime));

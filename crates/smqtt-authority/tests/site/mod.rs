@@ -384,12 +384,14 @@ pub(crate) fn post(
 ) -> io::Result<Reply> {
     let name = ServerName::try_from("127.0.0.1").map_err(io::Error::other)?;
     let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    let mut stream = StreamOwned::new(tls, TcpStream::connect(address)?);
-    write!(
-        stream,
+    let tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    let mut stream = StreamOwned::new(tls, tcp);
+    let request = format!(
         "POST {path} HTTP/1.1\r\nHost: authority\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
@@ -412,6 +414,7 @@ pub(crate) fn connect(
     name: &str,
 ) -> StreamOwned<ClientConnection, TcpStream> {
     let tcp = TcpStream::connect(address).unwrap();
+    tcp.set_nodelay(true).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), tcp)
