@@ -36,7 +36,7 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import paho.mqtt.clie
   if command -v python3 >/dev/null; then
     echo "installing paho-mqtt into $venv"
     mkdir -p target
-    { python3 -m venv "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check 'paho-mqtt>=2.1,<3'; } || true
+    { python3 -m venv "$venv" && "$venv/bin/python" -m pip install -q --disable-pip-version-check 'paho-mqtt>=2.1,<3'; } || true
   fi
 fi
 
@@ -55,7 +55,7 @@ fi
 
 if [ -x "$venv/bin/python" ] && [ ! -x "$venv/bin/schemathesis" ]; then
   echo "installing schemathesis into $venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check 'schemathesis>=4.32,<5' || true
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check 'schemathesis>=4.32,<5' || true
 fi
 if ! [ -x "$venv/bin/schemathesis" ]; then
   loud "SKIPPED: schemathesis is not installed: every test with 'with_schemathesis' in its name is left out"
@@ -115,7 +115,7 @@ fi
 
 if [ -x "$venv/bin/python" ] && ! "$venv/bin/python" -c 'import py_ecc, cbor2' 2>/dev/null; then
   echo "installing py_ecc into $venv"
-  "$venv/bin/pip" install -q --disable-pip-version-check py_ecc==8.0.0 cbor2 || true
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check py_ecc==8.0.0 cbor2 || true
 fi
 
 # ---------------------------------------------------------------- run

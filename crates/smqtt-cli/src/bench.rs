@@ -154,9 +154,12 @@ async fn at_size(
     // The bytes of a message are looked at in the warm-up only: it would slow down the measured rounds.
     let _ = within(load.plain(sender, &plain_topic, &mut listener)).await?;
     let (mut extra, mut highest) = (0u64, 0);
+    // Who looks at them keeps the publisher waiting, too: what it falls behind by the broker would drop at some time.
+    let looked_at = Semaphore::new(AHEAD);
     let look = async {
         for _ in 0..load.count {
             let relayed = observer.next().await.map_err(|loss| ended(&loss))?;
+            looked_at.add_permits(1);
             let overhead = relayed.payload.len().saturating_sub(size as usize);
             extra += overhead as u64;
             highest = highest.max(overhead);
@@ -164,7 +167,12 @@ async fn at_size(
         Ok::<_, Failure>(())
     };
     let (_, looked) = tokio::join!(
-        within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)),
+        within(load.sealed(
+            &mut publisher,
+            &sealed_topic,
+            &mut subscriber,
+            Some(&looked_at)
+        )),
         within(look)
     );
     looked?;
@@ -177,11 +185,11 @@ async fn at_size(
         let (plain_rate, sealed_rate) = if round % 2 == 0 {
             let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
             let sealed =
-                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)).await?;
+                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber, None)).await?;
             (plain, sealed)
         } else {
             let sealed =
-                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber)).await?;
+                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber, None)).await?;
             let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
             (plain, sealed)
         };
@@ -248,17 +256,22 @@ impl Load {
         Ok(self.rate(started))
     }
 
+    /// The same of sealed messages; `looked_at` has a permit for each that may be ahead of another who reads them.
     async fn sealed(
         &self,
         publisher: &mut Publisher,
         topic: &str,
         subscriber: &mut Subscriber,
+        looked_at: Option<&Semaphore>,
     ) -> Result<f64, Failure> {
         let started = Instant::now();
         let room = Semaphore::new(AHEAD);
         let publish = async {
             for _ in 0..self.count {
                 enter(&room).await;
+                if let Some(looked_at) = looked_at {
+                    enter(looked_at).await;
+                }
                 let publication = Publication::new(topic, &self.payload).qos(self.qos);
                 publisher.send(publication).await?;
             }
