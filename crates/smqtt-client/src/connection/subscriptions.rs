@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smqtt_format::announce;
 use smqtt_proto::packet::{
     Publish, RetainHandling, SubscribeProperties, Subscription, SubscriptionOptions,
 };
@@ -215,6 +216,13 @@ impl Subscriptions {
         for further in chosen {
             further.inbox.push(Inbound::Publish(publish.clone(), None));
         }
+        // Acknowledgements leave in the order of the messages: one for a key frame that waits for its subscriber would keep
+        // back those of all other subscribers. The broker has the frame for whoever asks again. A kept session's messages are
+        // settled together with their frames.
+        if first.is_announcement(&publish) && !first.inbox.is_kept() {
+            first.inbox.push(Inbound::Publish(publish, None));
+            return receipt;
+        }
         // One subscriber's receipt is enough for the broker.
         first.inbox.push(Inbound::Publish(publish, receipt));
         None
@@ -294,6 +302,16 @@ impl Entry {
     fn is_over(&self) -> bool {
         let gone = self.inbox.is_abandoned() && !self.inbox.is_kept();
         self.refused.is_some() || gone
+    }
+
+    /// Whether it is a key frame, come for this subscription's messages.
+    fn is_announcement(&self, publish: &Publish) -> bool {
+        let topic = &publish.topic;
+        announce::parse(topic.as_str()).is_some()
+            && self
+                .announcements
+                .iter()
+                .any(|filter| filter.matches(topic))
     }
 
     fn selects(&self, publish: &Publish) -> bool {
