@@ -10,9 +10,10 @@ COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"]
 
 def short(value):
     for size, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= size:
+        # 1024 bytes are not 1.024k.
+        if value >= size and len(f"{value / size:g}") <= 3:
             return f"{value / size:g}{letter}"
-    return f"{value:g}"
+    return f"{value:,g}" if value < 1e5 else f"{value:,.0f}"
 
 
 def scale_of(values, log):
