@@ -4,68 +4,30 @@
 #[path = "harness/disk.rs"]
 mod disk;
 mod harness;
+#[path = "../../../tests/src/trace.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "another test uses the rest of it"
+)]
+mod trace;
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use harness::{Broker, Client, Options, publish, utf8, wait_for};
 use smqtt_proto::QoS;
+use trace::Call;
 
 const MESSAGES: usize = 40;
 
-/// A system call of the trace.
-struct Call<'a> {
-    name: &'a str,
-    arguments: &'a str,
-    result: i64,
-}
-
-/// The calls in the order in which they returned. `strace` writes two lines for a call during which
-/// another thread did something.
-fn calls(trace: &str) -> Vec<(String, i64)> {
-    let mut begun: HashMap<&str, String> = HashMap::new();
-    let mut all = Vec::new();
-    for line in trace.lines() {
-        let (thread, rest) = line.split_once(' ').expect("a thread and a call");
-        let rest = rest.trim_start();
-        let whole = if let Some(call) = rest.strip_suffix(" <unfinished ...>") {
-            begun.insert(thread, call.to_owned());
-            continue;
-        } else if let Some(rest) = rest.strip_prefix("<... ") {
-            let (_, end) = rest.split_once(" resumed>").expect("the end of a call");
-            begun.remove(thread).expect("its beginning") + end
-        } else {
-            rest.to_owned()
-        };
-        let Some((call, result)) = whole.rsplit_once(" = ") else {
-            continue;
-        };
-        let number = result
-            .split(' ')
-            .next()
-            .and_then(|number| number.parse().ok());
-        all.push((call.to_owned(), number.unwrap_or(-1)));
-    }
-    all
-}
-
-fn call((call, result): &(String, i64)) -> Call<'_> {
-    let (name, arguments) = call.split_once('(').expect("a call");
-    Call {
-        name,
-        arguments,
-        result: *result,
-    }
-}
-
 /// Runs a broker below `strace`, publishes, and gives back its calls.
-fn traced(durability: &str) -> Vec<(String, i64)> {
+fn traced(durability: &str) -> Vec<Call> {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let trace = dir.path().join("trace");
+    let output = dir.path().join("trace");
     let config = dir.path().join("broker.toml");
     std::fs::write(&config, format!("[store]\ndurability = \"{durability}\"\n")).expect("write");
     let calls = "write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync";
-    let mut options = disk::looking_at(calls, &trace);
+    let mut options = disk::looking_at(calls, &output);
     // File names beside descriptors, whole buffers, in hexadecimal.
     options.extend(["-yy", "-xx", "--string-limit=1000000"].map(str::to_owned));
     let data = dir.path().join("data");
@@ -95,8 +57,8 @@ fn traced(durability: &str) -> Vec<(String, i64)> {
     broker.signal("KILL");
     broker.wait();
     // strace writes its last lines after the broker's end.
-    let text = wait_for(|| read_ended(&trace));
-    self::calls(&text)
+    let text = wait_for(|| read_ended(&output));
+    trace::calls(&text)
 }
 
 /// The trace, once it has its end.
@@ -119,29 +81,27 @@ fn hex(bytes: &[u8]) -> String {
 
 /// For each message, where in the trace its payload was written to a journal, where that journal was
 /// synced, and where its acknowledgement left.
-fn order(calls: &[(String, i64)], number: usize) -> (usize, Option<usize>, usize) {
+fn order(calls: &[Call], number: usize) -> (usize, Option<usize>, usize) {
     let payload = hex(marker(number).as_bytes());
     let journal_name = hex(b".jnl") + ">";
     let is_write = |name: &str| matches!(name, "write" | "writev" | "pwrite64" | "pwritev");
     let written = calls
         .iter()
-        .position(|entry| {
-            let call = call(entry);
-            is_write(call.name)
+        .position(|call| {
+            is_write(&call.name)
                 && call.arguments.contains(&journal_name)
                 && call.arguments.contains(&payload)
         })
         .unwrap_or_else(|| panic!("{} was never written", marker(number)));
-    let journal = call(&calls[written])
+    let journal = calls[written]
         .arguments
         .split('>')
         .next()
         .expect("a descriptor");
     let synced = calls[written..]
         .iter()
-        .position(|entry| {
-            let call = call(entry);
-            matches!(call.name, "fsync" | "fdatasync")
+        .position(|call| {
+            matches!(&*call.name, "fsync" | "fdatasync")
                 && call.arguments.starts_with(journal)
                 && call.result == 0
         })
@@ -153,8 +113,7 @@ fn order(calls: &[(String, i64)], number: usize) -> (usize, Option<usize>, usize
     };
     let left = calls[written..]
         .iter()
-        .position(|entry| {
-            let call = call(entry);
+        .position(|call| {
             call.arguments.contains("<TCP:")
                 && call
                     .arguments
