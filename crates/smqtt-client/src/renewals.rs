@@ -204,10 +204,7 @@ impl Keeper {
         let before = self.client.identity();
         let outcome = self.renewed().await;
         self.due = None;
-        if root_list(&before) != root_list(&self.client.identity()) {
-            // What was wanted before may be what a thief said. A renewal gives the newest there is.
-            self.wanted = self.client.epoch();
-        }
+        self.doubt_what_was_wanted(&before);
         let satisfied = self.client.epoch() >= self.wanted && !self.certificate_is_due();
         if satisfied {
             self.wait = FIRST_WAIT;
@@ -226,13 +223,19 @@ impl Keeper {
         }
     }
 
+    /// Where the root's list is another than with the identity `before`, what was wanted until now may be what a thief said. A renewal
+    /// gives the newest there is.
+    fn doubt_what_was_wanted(&mut self, before: &Identity) {
+        if root_list(before) != root_list(&self.client.identity()) {
+            self.wanted = self.client.epoch();
+        }
+    }
+
     /// The broker refuses this device. Where the issuer of its certificate was taken back, it gets another one.
     async fn help(&mut self) -> Help {
         let refused = self.client.identity();
         let outcome = self.replaced(&refused).await;
-        if root_list(&refused) != root_list(&self.client.identity()) {
-            self.wanted = self.client.epoch();
-        }
+        self.doubt_what_was_wanted(&refused);
         let help = match &outcome {
             Err(error) if error.is_transient() => Help::Later,
             // A service that is about to make way for another one.
