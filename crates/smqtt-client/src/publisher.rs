@@ -296,13 +296,14 @@ impl Publisher {
             Some(own) => own.to_mqtt(content_type(inline))?.into(),
             None => properties(content_type(inline), None),
         };
-        let (now, rng) = (clock::now(), &mut rand::rng());
+        let (topic_name, payload) = (publication.topic, publication.payload);
+        // Not held while anything is awaited: the generator stays on its thread, and this future may go to another.
         let sealed = if inline {
             self.sealer
-                .seal_inline(publication.topic, publication.payload, now, rng)
+                .seal_inline(topic_name, payload, clock::now(), &mut rand::rng())
         } else {
             self.sealer
-                .seal(publication.topic, publication.payload, now, rng)
+                .seal(topic_name, payload, clock::now(), &mut rand::rng())
         };
         let sealed = sealed.map_err(Error::Seal)?;
         for ended in &sealed.clear {

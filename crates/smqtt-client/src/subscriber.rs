@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, Stream};
 use smqtt_envelope::{Counters, Opener};
 use smqtt_pki::Identity;
 use smqtt_proto::QoS;
@@ -234,6 +235,30 @@ impl Subscriber {
                 _ => {}
             }
         }
+    }
+
+    /// The events as a [`Stream`], for programs that work with [`StreamExt`](futures_util::StreamExt): it ends after
+    /// [`Event::Ended`].
+    ///
+    /// ```no_run
+    /// # async fn example(subscriber: smqtt_client::Subscriber) {
+    /// use futures_util::StreamExt as _;
+    /// use smqtt_client::Event;
+    ///
+    /// tokio::spawn(subscriber.into_stream().for_each(async |event| {
+    ///     if let Event::Message(message) = event {
+    ///         println!("{}: {:?}", message.topic, message.payload);
+    ///     }
+    /// }));
+    /// # }
+    /// ```
+    pub fn into_stream(self) -> impl Stream<Item = Event> + Send + 'static {
+        stream::unfold(Some(self), |subscriber| async move {
+            let mut subscriber = subscriber?;
+            let event = subscriber.next().await;
+            let rest = (!matches!(event, Event::Ended(_))).then_some(subscriber);
+            Some((event, rest))
+        })
     }
 
     /// Messages of QoS 0 that were dropped because they came faster than they were taken. They are

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use rustls_pki_types::UnixTime;
 use smqtt_client::{
@@ -353,6 +354,36 @@ async fn without_reconnecting_the_end_is_told_with_its_reason_and_again() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn as_a_stream_in_a_task_of_its_own_it_brings_the_same_and_ends() {
+    let site = Site::new();
+    let mut sender = Sender::new(&site, "role = reader");
+    let broker = obliging_broker().await;
+    let options = options(&site, "role = reader", &broker).reconnect(None);
+    let client = within(Client::connect(options)).await.unwrap();
+    let subscriber = within(client.subscribe(["a"], QoS::AtLeastOnce))
+        .await
+        .unwrap();
+    let reading = tokio::spawn(subscriber.into_stream().collect::<Vec<_>>());
+    let sealed = ["21.5", "21.6"].map(|text| sender.seal(text));
+    broker.make(move |connection| {
+        for message in &sealed {
+            pass_on(connection, message);
+        }
+        connection.disconnect(ReasonCode::NotAuthorized, Default::default());
+    });
+    let events = within(reading).await.unwrap();
+    let read: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Message(message) => Some(&message.payload[..]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(read, [b"21.5", b"21.6"]);
+    assert!(matches!(events.last(), Some(Event::Ended(_))), "{events:?}");
 }
 
 #[tokio::test]
