@@ -36,6 +36,11 @@ use crate::arguments::{Arguments, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 
+/// Payloads are allocated on one thread and freed on another: with glibc's allocator that takes a sixth of the processor time
+/// of a busy `pub`, `sub` or `gateway`, and a gateway would keep what it once needed.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let typed: Vec<_> = std::env::args_os().collect();
     let command = match profile::apply(Arguments::command(), &typed[1.min(typed.len())..]) {
