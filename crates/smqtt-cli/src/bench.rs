@@ -1,15 +1,17 @@
 //! `smqtt bench`: what sealing costs, measured side by side with plaintext in one run.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use smqtt_client::{
-    Client, Event, Listener, Policy, Publication, Publisher, QoS, Subscriber, publishable,
+    Client, Event, Listener, PlaintextPublisher, Policy, Publication, Publisher, QoS, Subscriber,
+    publishable,
 };
-
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::connection::Connection;
 use crate::exit::Exit;
@@ -24,9 +26,10 @@ Examples:
   smqtt bench -i keys/anna -t bench/1 -p 'role = technician' --size 64,1024 --rounds 9 --json
 
 Plaintext and sealed messages go by turns, round by round, from one connection of this program
-through the broker to another. The figures are of complete messages at the reader, each the median
-of the rounds. Publisher and reader share this machine, and perhaps the broker does: the ratio
-compares like with like, the rates are not those of a machine that does one thing.
+through the broker to another, each with a task of its own. The figures are of complete messages
+at the reader, each the median of the rounds. Publisher and reader share this machine, and perhaps
+the broker does: the ratio compares like with like, the rates are not those of a machine that does
+one thing.
 At most 1,000 messages are on the way at a time, so that no broker has to drop any.
 The policy must be one that this device satisfies. What is published is random.
 Exit codes: smqtt --help";
@@ -139,78 +142,74 @@ async fn at_size(
     };
     let plain_topic = format!("{topic}/plaintext");
     let sealed_topic = format!("{topic}/sealed");
-    let mut listener = reader.listen([&plain_topic], qos).await?;
-    let mut subscriber = reader.subscribe([&sealed_topic], qos).await?;
-    let mut observer = sender.listen([&sealed_topic], qos).await?;
-    let mut publisher = sender.publisher(policy.clone())?;
+    let mut plain = Plain {
+        publisher: sender.plaintext_publisher(),
+        listener: reader.listen([&plain_topic], qos).await?,
+        topic: plain_topic,
+    };
+    let mut sealed = Sealed {
+        publisher: sender.publisher(policy.clone())?,
+        subscriber: reader.subscribe([&sealed_topic], qos).await?,
+        topic: sealed_topic,
+    };
+    let observer = sender.listen([&sealed.topic], qos).await?;
     let mut payload = vec![0; size as usize];
     rand::Rng::fill_bytes(&mut rand::rng(), &mut payload);
     let load = Load {
-        payload,
+        payload: payload.into(),
         count: options.messages,
         qos,
     };
 
     // The bytes of a message are looked at in the warm-up only: it would slow down the measured rounds.
-    let _ = within(load.plain(sender, &plain_topic, &mut listener)).await?;
-    let (mut extra, mut highest) = (0u64, 0);
+    (_, plain) = within(load.plain(plain)).await?;
     // Who looks at them keeps the publisher waiting, too: what it falls behind by the broker would drop at some time.
-    let looked_at = Semaphore::new(AHEAD);
-    let look = async {
-        for _ in 0..load.count {
-            let relayed = observer.next().await.map_err(|loss| ended(&loss))?;
-            looked_at.add_permits(1);
-            let overhead = relayed.payload.len().saturating_sub(size as usize);
-            extra += overhead as u64;
-            highest = highest.max(overhead);
-        }
-        Ok::<_, Failure>(())
-    };
-    let (_, looked) = tokio::join!(
-        within(load.sealed(
-            &mut publisher,
-            &sealed_topic,
-            &mut subscriber,
-            Some(&looked_at)
-        )),
-        within(look)
+    let looked_at = Arc::new(Semaphore::new(AHEAD));
+    let (done, overhead) = tokio::join!(
+        within(load.sealed(sealed, Some(looked_at.clone()))),
+        within(load.look(observer, &looked_at))
     );
-    looked?;
-    drop(observer);
+    let overhead = overhead?;
+    (_, sealed) = done?;
 
-    let before = (publisher.frames_made(), subscriber.counters().clone());
-    let (mut plain, mut sealed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let before = (
+        sealed.publisher.frames_made(),
+        sealed.subscriber.counters().clone(),
+    );
+    let (mut plain_rates, mut sealed_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
+        let (plain_rate, sealed_rate);
         // By turns, so that what slows this machine down meets both.
-        let (plain_rate, sealed_rate) = if round % 2 == 0 {
-            let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
-            let sealed =
-                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber, None)).await?;
-            (plain, sealed)
+        if round % 2 == 0 {
+            (plain_rate, plain) = within(load.plain(plain)).await?;
+            (sealed_rate, sealed) = within(load.sealed(sealed, None)).await?;
         } else {
-            let sealed =
-                within(load.sealed(&mut publisher, &sealed_topic, &mut subscriber, None)).await?;
-            let plain = within(load.plain(sender, &plain_topic, &mut listener)).await?;
-            (plain, sealed)
-        };
-        plain.push(plain_rate);
-        sealed.push(sealed_rate);
+            (sealed_rate, sealed) = within(load.sealed(sealed, None)).await?;
+            (plain_rate, plain) = within(load.plain(plain)).await?;
+        }
+        plain_rates.push(plain_rate);
+        sealed_rates.push(sealed_rate);
         ratios.push(sealed_rate / plain_rate);
     }
+    let Sealed {
+        publisher,
+        subscriber,
+        ..
+    } = sealed;
     let after = subscriber.counters();
     let measured = Measured {
         r#type: "measured",
         size,
         messages: options.messages,
         rounds: options.rounds,
-        plaintext_per_second: median(&mut plain).round(),
-        sealed_per_second: median(&mut sealed).round(),
+        plaintext_per_second: median(&mut plain_rates).round(),
+        sealed_per_second: median(&mut sealed_rates).round(),
         ratio: thousandths(median(&mut ratios)),
         ratio_lowest: thousandths(ratios.first().copied().unwrap_or_default()),
         ratio_highest: thousandths(ratios.last().copied().unwrap_or_default()),
         #[allow(clippy::cast_precision_loss)] // a few bytes a message
-        overhead_mean: thousandths(extra as f64 / f64::from(options.messages)),
-        overhead_highest: highest,
+        overhead_mean: thousandths(overhead.sum as f64 / f64::from(options.messages)),
+        overhead_highest: overhead.highest,
         frames_made: publisher.frames_made() - before.0,
         verifications: after.verifications - before.1.verifications,
         decapsulations: after.decapsulations - before.1.decapsulations,
@@ -220,84 +219,158 @@ async fn at_size(
     Ok(measured)
 }
 
+/// Who publishes and reads plaintext.
+struct Plain {
+    publisher: PlaintextPublisher,
+    listener: Listener,
+    topic: String,
+}
+
+/// Who seals and opens.
+struct Sealed {
+    publisher: Publisher,
+    subscriber: Subscriber,
+    topic: String,
+}
+
+/// What sealing adds to payloads, in bytes.
+#[derive(Default)]
+struct Overhead {
+    sum: u64,
+    highest: usize,
+}
+
 /// What is published in a round.
 struct Load {
-    payload: Vec<u8>,
+    payload: Arc<[u8]>,
     count: u32,
     qos: QoS,
 }
 
 impl Load {
     /// Messages a second, from the first publish to the last message read.
-    async fn plain(
-        &self,
-        sender: &Client,
-        topic: &str,
-        listener: &mut Listener,
-    ) -> Result<f64, Failure> {
-        let publisher = sender.plaintext_publisher();
+    async fn plain(&self, sides: Plain) -> Result<(f64, Plain), Failure> {
+        let Plain {
+            publisher,
+            mut listener,
+            topic,
+        } = sides;
+        let (payload, count, qos) = (self.payload.clone(), self.count, self.qos);
         let started = Instant::now();
-        let room = Semaphore::new(AHEAD);
-        let publish = async {
-            for _ in 0..self.count {
+        let room = Arc::new(Semaphore::new(AHEAD));
+        let left = room.clone();
+        let publish = async move {
+            for _ in 0..count {
                 enter(&room).await;
-                publisher.publish(topic, &self.payload, self.qos).await?;
+                publisher.publish(&topic, &payload, qos).await?;
             }
-            Ok::<_, Failure>(())
+            Ok((publisher, topic))
         };
-        let read = async {
-            for _ in 0..self.count {
+        let read = async move {
+            for _ in 0..count {
                 listener.next().await.map_err(|loss| ended(&loss))?;
-                room.add_permits(1);
+                left.add_permits(1);
             }
-            Ok::<_, Failure>(())
+            Ok(listener)
         };
-        tokio::try_join!(publish, read)?;
-        Ok(self.rate(started))
+        let ((publisher, topic), listener) = side_by_side(publish, read).await?;
+        let sides = Plain {
+            publisher,
+            listener,
+            topic,
+        };
+        Ok((self.rate(started), sides))
     }
 
     /// The same of sealed messages; `looked_at` has a permit for each that may be ahead of another who reads them.
     async fn sealed(
         &self,
-        publisher: &mut Publisher,
-        topic: &str,
-        subscriber: &mut Subscriber,
-        looked_at: Option<&Semaphore>,
-    ) -> Result<f64, Failure> {
+        sides: Sealed,
+        looked_at: Option<Arc<Semaphore>>,
+    ) -> Result<(f64, Sealed), Failure> {
+        let Sealed {
+            mut publisher,
+            mut subscriber,
+            topic,
+        } = sides;
+        let (payload, count, qos) = (self.payload.clone(), self.count, self.qos);
         let started = Instant::now();
-        let room = Semaphore::new(AHEAD);
-        let publish = async {
-            for _ in 0..self.count {
+        let room = Arc::new(Semaphore::new(AHEAD));
+        let left = room.clone();
+        let publish = async move {
+            for _ in 0..count {
                 enter(&room).await;
-                if let Some(looked_at) = looked_at {
+                if let Some(looked_at) = &looked_at {
                     enter(looked_at).await;
                 }
-                let publication = Publication::new(topic, &self.payload).qos(self.qos);
+                let publication = Publication::new(&topic, &payload).qos(qos);
                 publisher.send(publication).await?;
             }
-            Ok::<_, Failure>(())
+            Ok((publisher, topic))
         };
-        let read = async {
-            let mut left = self.count;
-            while left > 0 {
+        let read = async move {
+            let mut missing = count;
+            while missing > 0 {
                 match subscriber.next().await {
                     Event::Message(_) => {
-                        left -= 1;
-                        room.add_permits(1);
+                        missing -= 1;
+                        left.add_permits(1);
                     }
                     Event::Ended(loss) => return Err(ended(&loss)),
                     // Another publisher's message at this topic.
                     _ => {}
                 }
             }
-            Ok::<_, Failure>(())
+            Ok(subscriber)
         };
-        tokio::try_join!(publish, read)?;
-        Ok(self.rate(started))
+        let ((publisher, topic), subscriber) = side_by_side(publish, read).await?;
+        let sides = Sealed {
+            publisher,
+            subscriber,
+            topic,
+        };
+        Ok((self.rate(started), sides))
+    }
+
+    /// Looks at what the broker relays in a round.
+    async fn look(
+        &self,
+        mut observer: Listener,
+        looked_at: &Semaphore,
+    ) -> Result<Overhead, Failure> {
+        let mut overhead = Overhead::default();
+        for _ in 0..self.count {
+            let relayed = observer.next().await.map_err(|loss| ended(&loss))?;
+            looked_at.add_permits(1);
+            let added = relayed.payload.len().saturating_sub(self.payload.len());
+            overhead.sum += added as u64;
+            overhead.highest = overhead.highest.max(added);
+        }
+        Ok(overhead)
     }
 
     fn rate(&self, started: Instant) -> f64 {
         f64::from(self.count) / started.elapsed().as_secs_f64()
+    }
+}
+
+/// Publisher and reader, each as a task of its own: as two programs would, on two processors where there are two. Both end
+/// with this.
+async fn side_by_side<P: Send + 'static, R: Send + 'static>(
+    publish: impl Future<Output = Result<P, Failure>> + Send + 'static,
+    read: impl Future<Output = Result<R, Failure>> + Send + 'static,
+) -> Result<(P, R), Failure> {
+    let (mut publishing, mut reading) = (JoinSet::new(), JoinSet::new());
+    publishing.spawn(publish);
+    reading.spawn(read);
+    tokio::try_join!(outcome(&mut publishing), outcome(&mut reading))
+}
+
+async fn outcome<T: 'static>(task: &mut JoinSet<Result<T, Failure>>) -> Result<T, Failure> {
+    match task.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(Failure::unexpected(error.to_string())),
+        None => Err(Failure::unexpected("a side of the round is missing")),
     }
 }
 
