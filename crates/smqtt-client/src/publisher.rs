@@ -8,6 +8,7 @@ use bytes::Bytes;
 use smqtt_envelope::{Announcement, Delivery, Padding, Sealer, SealerConfig, Signing};
 use smqtt_format::announce::PREFIX;
 use smqtt_format::{MEDIA_TYPE, MEDIA_TYPE_INLINE, Sealing, Sequence, sealing_epoch};
+use smqtt_pki::UnixTime;
 use smqtt_policy::{AttributeSet, Epoch, Policy, Schema};
 use smqtt_proto::packet::{Publish, PublishProperties};
 use smqtt_proto::{MqttString, QoS, TopicName};
@@ -278,8 +279,6 @@ impl Publisher {
         with_receipt: bool,
     ) -> Result<Option<Receipt>, Error> {
         let topic = self.checked(publication.topic)?;
-        self.follow()?;
-        self.go_on()?;
         self.catch_up().await?;
         #[cfg(feature = "queue")]
         if let Some(gauge) = &self.gauge {
@@ -289,6 +288,10 @@ impl Publisher {
         // would look like a lost message.
         let commands = self.commands.clone();
         let place = commands.reserve().await.map_err(|_| self.ended.error())?;
+        // Nothing is waited for from here to the sealing: what holds now holds for the message.
+        let now = clock::now();
+        self.follow()?;
+        self.go_on(now)?;
 
         let inline = publication.retain || self.delivery == Delivery::Inline;
         // Before the sealing, too: what can not be sent must not use up a number.
@@ -300,10 +303,9 @@ impl Publisher {
         // Not held while anything is awaited: the generator stays on its thread, and this future may go to another.
         let sealed = if inline {
             self.sealer
-                .seal_inline(topic_name, payload, clock::now(), &mut rand::rng())
+                .seal_inline(topic_name, payload, now, &mut rand::rng())
         } else {
-            self.sealer
-                .seal(topic_name, payload, clock::now(), &mut rand::rng())
+            self.sealer.seal(topic_name, payload, now, &mut rand::rng())
         };
         let sealed = sealed.map_err(Error::Seal)?;
         for ended in &sealed.clear {
@@ -366,7 +368,11 @@ impl Publisher {
     /// The epoch that the next message is sealed for, if it is sent now.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        let due = sealing_epoch(&self.sealing, clock::now().as_secs()).map(Epoch::new);
+        self.epoch_at(clock::now())
+    }
+
+    fn epoch_at(&self, now: UnixTime) -> Epoch {
+        let due = sealing_epoch(&self.sealing, now.as_secs()).map(Epoch::new);
         due.map_or(self.sealer.epoch(), |due| due.max(self.sealer.epoch()))
     }
 
@@ -388,8 +394,8 @@ impl Publisher {
     }
 
     /// Goes on to the epoch whose time has come.
-    fn go_on(&mut self) -> Result<(), Error> {
-        let due = self.epoch();
+    fn go_on(&mut self, now: UnixTime) -> Result<(), Error> {
+        let due = self.epoch_at(now);
         if due > self.sealer.epoch() {
             for ended in self.sealer.set_epoch(due).map_err(Error::Seal)? {
                 self.over.push(announcement_topic(&ended)?);
