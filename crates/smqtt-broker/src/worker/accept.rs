@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use smqtt_proto::server;
 
-use super::{Handle, Pass, Worker, spawn_connection};
+use super::run::{Handle, spawn_connection};
+use super::{Pass, Worker};
 use crate::connection::Connection;
 use crate::counters::Refusal;
 use crate::memory::Pressure;
