@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use smqtt_client::gateway::Gateway;
 use smqtt_client::{
-    AuthorityStates, Client, Enrolment, Identity, Kept, Listener, OpenerConfig, Options,
-    PlaintextPublisher, Policy, Publication, Publisher, QoS, Receipt, Received, Renewals,
+    AuthorityStates, Client, Enrolment, Error, Event, Identity, Kept, Listener, OpenerConfig,
+    Options, PlaintextPublisher, Policy, Publication, Publisher, QoS, Receipt, Received, Renewals,
     Requester, Subscriber, authority_presence, authority_revocations, enrol, renew,
 };
 
@@ -19,6 +19,20 @@ fn may_be_spawned<F: Future + Send>(_: F)
 where
     F::Output: Send,
 {
+}
+
+fn may_be_shared<T: Send + Sync>() {}
+
+fn values() {
+    may_be_shared::<Client>();
+    may_be_shared::<Options>();
+    may_be_shared::<Publisher>();
+    may_be_shared::<PlaintextPublisher>();
+    may_be_shared::<Subscriber>();
+    may_be_shared::<Listener>();
+    may_be_shared::<Event>();
+    may_be_shared::<Error>();
+    may_be_shared::<Gateway>();
 }
 
 fn clients(client: Client, options: Options, policy: Policy) {
@@ -76,6 +90,7 @@ fn gateways(gateway: Gateway) {
 #[test]
 fn every_future_may_be_spawned() {
     let _ = (
+        values,
         clients,
         publishers,
         streams,
