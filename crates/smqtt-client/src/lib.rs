@@ -19,7 +19,8 @@
 //!   the broker sends makes the connection stop reading.
 //! - A private key never leaves the device.
 //!
-//! A program that runs for long lets [`Client::keep_renewed`] replace certificate and attribute key in time.
+//! A program that runs for long lets [`Client::keep_renewed`] replace certificate and attribute key in time. A [`Client`] may be cloned and
+//! shared; every future here may be spawned as a task.
 //!
 //! # Publish
 //!
@@ -53,6 +54,9 @@
 //! }
 //! # }
 //! ```
+//!
+//! [`Subscriber::next`] tells everything else, too: what could not be opened and why, what is missing, a connection that is lost or back.
+//! [`Subscriber::into_stream`] makes a `Stream` of that.
 #![forbid(unsafe_code)]
 
 mod address;
