@@ -155,15 +155,23 @@ impl Client {
         }
     }
 
-    /// Sends the CONNECT; `None` when the broker closes the connection instead of answering.
+    /// Sends the CONNECT and returns the CONNACK; `None` where the connection ends instead, by a TLS alert too.
     pub fn try_handshake(&mut self, options: Options) -> Option<ConnAck> {
         if !self.try_send(Packet::Connect(Box::new(options.0))) {
             return None;
         }
         let mut buffer = [0; 1024];
-        match self.stream.read(&mut buffer) {
-            Ok(0) | Err(_) => None,
-            Ok(n) => panic!("the broker answered: {:?}", &buffer[..n]),
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+            }
+            let packet = self.decoder.decode(&mut self.input);
+            match packet.expect("well-formed packets") {
+                Some(Packet::ConnAck(connack)) => return Some(*connack),
+                Some(other) => panic!("expected CONNACK, got {other:?}"),
+                None => {}
+            }
         }
     }
 
