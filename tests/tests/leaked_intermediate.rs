@@ -15,7 +15,7 @@ use smqtt_pki::{
 };
 use smqtt_tests::fleet::{Authority, Fleet, Service, publish, subscribe};
 use smqtt_tests::guarded::{Guarded, guarded_broker};
-use smqtt_tests::programs::{PATIENCE, program, run};
+use smqtt_tests::programs::{PATIENCE, Running, program, run};
 use smqtt_tests::{gateway, mosquitto};
 
 /// Whoever has the intermediate's key.
@@ -272,16 +272,28 @@ fn with_mosquitto_a_state_that_was_signed_below_a_leaked_key_moves_nobody_any_mo
         ]);
         let _ = run(publish.arg("-f").arg(&file)).success();
     };
+    // This one goes on publishing all the time.
+    let lines = ["-l", "--log", "smqtt_client=info"];
+    let mut speaker = Running::start(&mut publish(&sensor, "plant/1", "role = operator", &lines));
+    speaker.write(b"before\n");
+    reader.wait_for_stdout("before");
     says(1_000_000, 7);
     // As for a new epoch.
     reader.wait_for_stderr("renewed");
+    speaker.wait_for_stderr("renewed");
+    // For an epoch of which nobody has a key.
+    speaker.write(b"for nobody\n");
+    reader.wait_for_stdout("epoch-ahead");
 
     take_back(&mut fleet);
-    renew(&sensor);
-    let sealed = ["-m", "genuine"];
-    let _ = run(&mut publish(&sensor, "plant/1", "role = operator", &sealed)).success();
+    await_epoch(&sensor, 2);
+    await_epoch(&anna, 2);
+    // Who seals comes back from there.
+    speaker.write(b"genuine\n");
     reader.wait_for_stdout("genuine");
+    assert!(!reader.stdout_so_far().contains("for nobody"));
     assert_eq!(epoch_of(&anna), 2);
+    let _ = speaker.wait().success();
 
     says(2_000_000, 9);
     reader.wait_for_stderr("a state that is not the authority's was refused");

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::ahead::Ahead;
 use crate::command::{Command, Ended, SubscribeCommand};
 use crate::connection::{Certificate, Connection};
-use crate::credentials::{Credentials, newer, root_list};
+use crate::credentials::{Credentials, newer};
 use crate::distress::{self, Distress};
 use crate::inbox::Inbox;
 use crate::keys::{Keys, add_keys, damaged, decoded};
@@ -226,8 +226,7 @@ impl Client {
                 &"it is not what it was when this program connected",
             ));
         }
-        // Where the root has taken something back, what was said of epochs before may have been a thief's word.
-        if root_list(&after.identity) == root_list(&before.identity) {
+        if !after.cast_doubt_on(&before) {
             after.sealing = newer(std::mem::take(&mut after.sealing), &before.sealing);
         }
         if after.has_other_certificate(&before) {
@@ -292,8 +291,7 @@ impl Client {
         let credentials = self.credentials();
         let schema = schema.as_ref().or(credentials.schema.as_ref());
         let signer: Arc<dyn Signer> = Arc::clone(&credentials.identity) as _;
-        let current = smqtt_format::sealing_epoch(&credentials.sealing, clock::now().as_secs())
-            .map_or(credentials.epoch, Epoch::new);
+        let current = credentials.epoch_to_seal(clock::now());
         let sealer = match recipients {
             Recipients::Policy(policy) => {
                 let checked = schema.map(|schema| schema.check_policy(&policy));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use smqtt_abe::kp;
-use smqtt_format::Sealing;
-use smqtt_pki::{CrlNumber, Identity, RevocationList, tls};
+use smqtt_format::{Sealing, sealing_epoch};
+use smqtt_pki::{CrlNumber, Identity, RevocationList, UnixTime, tls};
 use smqtt_policy::{Epoch, Schema};
 
 use crate::keys::{ATTRIBUTE_KEY, Keys, damaged, policy_parameters};
@@ -37,6 +37,17 @@ impl Credentials {
             sealing: sealing(&identity, epoch),
             identity,
         })
+    }
+
+    /// The epoch that a publisher who begins at `now` seals for.
+    pub(crate) fn epoch_to_seal(&self, now: UnixTime) -> Epoch {
+        sealing_epoch(&self.sealing, now.as_secs()).map_or(self.epoch, Epoch::new)
+    }
+
+    /// Whether the root has spoken between `before` and these: what was said of epochs before may have been the word of a thief, and
+    /// publishers go where the authority says now, even back.
+    pub(crate) fn cast_doubt_on(&self, before: &Self) -> bool {
+        root_list(&self.identity) != root_list(&before.identity)
     }
 
     /// Whether another certificate than `other`'s stands in front.

@@ -290,7 +290,7 @@ impl Publisher {
         let place = commands.reserve().await.map_err(|_| self.ended.error())?;
         // Nothing is waited for from here to the sealing: what holds now holds for the message.
         let now = clock::now();
-        self.follow()?;
+        self.follow(now)?;
         self.go_on(now)?;
 
         let inline = publication.retain || self.delivery == Delivery::Inline;
@@ -377,7 +377,7 @@ impl Publisher {
     }
 
     /// Takes over a renewed identity and what the authority has said of epochs.
-    fn follow(&mut self) -> Result<(), Error> {
+    fn follow(&mut self, now: UnixTime) -> Result<(), Error> {
         // Closed, it changes no more.
         if !self.credentials.has_changed().unwrap_or(false) {
             return Ok(());
@@ -388,7 +388,14 @@ impl Publisher {
                 self.over.push(announcement_topic(&ended)?);
             }
         }
-        self.sealing = newer(renewed.sealing.clone(), &self.sealing);
+        if renewed.cast_doubt_on(&self.current) {
+            self.sealing = renewed.sealing.clone();
+            for ended in self.sealer.go_back_to(renewed.epoch_to_seal(now)) {
+                self.over.push(announcement_topic(&ended)?);
+            }
+        } else {
+            self.sealing = newer(renewed.sealing.clone(), &self.sealing);
+        }
         self.current = renewed;
         Ok(())
     }

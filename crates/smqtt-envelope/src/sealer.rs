@@ -357,6 +357,17 @@ impl Sealer {
         Ok(self.end())
     }
 
+    /// Goes back to an earlier epoch, as [`set_epoch`](Self::set_epoch) goes on to a later one. Only where the later one turned
+    /// out not to be the authority's: messages for it open for nobody, but one who goes back at anybody's word seals for devices
+    /// that are revoked. A later epoch changes nothing.
+    pub fn go_back_to(&mut self, epoch: Epoch) -> Vec<String> {
+        if epoch >= self.epoch {
+            return Vec::new();
+        }
+        self.epoch = epoch;
+        self.end()
+    }
+
     /// Signs the frames from the next period on as `signer`, such as with a renewed certificate, and ends the period. Returns the
     /// topics of announcements to be cleared.
     pub fn set_signer(&mut self, signer: Arc<dyn Signer>) -> Vec<String> {

@@ -107,6 +107,17 @@ fn a_period_ends_with_its_epoch() {
         Err(Error::EpochBackwards { .. })
     ));
     assert_eq!(world.seal(&mut sealer, "a", b"x").kid, sealed.kid);
+
+    // Where that epoch was not the authority's.
+    assert_eq!(sealer.go_back_to(next), [""; 0], "the same");
+    let cleared = sealer.go_back_to(EPOCH);
+    assert_eq!(cleared, [format!("smqtt/keys/a/{}", sealed.kid)]);
+    assert_eq!(sealer.epoch(), EPOCH);
+    let back = world.seal(&mut sealer, "a", b"x");
+    assert_ne!(back.kid, sealed.kid);
+    assert!(back.announce.is_some());
+    assert_eq!(sealer.go_back_to(next), [""; 0], "it is later");
+    assert_eq!(world.seal(&mut sealer, "a", b"x").kid, back.kid);
 }
 
 #[test]

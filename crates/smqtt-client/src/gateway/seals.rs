@@ -48,6 +48,9 @@ impl RuleSealer {
             if renewed.has_other_certificate(&self.current) {
                 over = self.sealer.set_signer(Arc::clone(&renewed.identity) as _);
             }
+            if renewed.cast_doubt_on(&self.current) {
+                over.extend(self.sealer.go_back_to(renewed.epoch_to_seal(now)));
+            }
             self.current = renewed;
         }
         let due = sealing_epoch(&self.current.sealing, now.as_secs()).map(Epoch::new);
