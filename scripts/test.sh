@@ -132,8 +132,7 @@ if cargo nextest --version >/dev/null 2>&1; then
   filter='all()'
   for name in ${skip[@]+"${skip[@]}"}; do filter="$filter - test($name)"; done
   [ -n "$pattern" ] && filter="($filter) & test($pattern)"
-  # Half of the time a test waits, for a program or a timer.
-  cargo nextest run --workspace --locked --no-fail-fast --no-tests pass --test-threads $(($(getconf _NPROCESSORS_ONLN) * 2)) -E "$filter" 2>&1 | tee -a "$log"
+  cargo nextest run --workspace --locked --no-fail-fast --no-tests pass -E "$filter" 2>&1 | tee -a "$log"
   [ "${PIPESTATUS[0]}" -eq 0 ] || failed_runs=$((failed_runs + 1))
 else
   args=()
